@@ -154,7 +154,7 @@ struct x86_insn {
 	uint64_t imm2;    /* second: ENTER, far pointers' selector, EXTRQ… */
 
 	uint8_t nop;      /* number of operands */
-	struct x86_operand op[5]; /* explicit ones first in Intel order, then implicit (ENC_IMPLICIT) */
+	struct x86_operand op[6]; /* explicit ones first in Intel order, then implicit (ENC_IMPLICIT) */
 };
 
 enum x86_mode { X86_MODE_16, X86_MODE_32, X86_MODE_64 };

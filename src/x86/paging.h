@@ -40,4 +40,7 @@ struct x86_xlat {
 int x86_translate(const struct x86_state *s, const struct x86_walk_mem *m, gva_t va, unsigned acc,
                   struct x86_xlat *out, uint32_t *pf_error) MUST_CHECK;
 
+/* Physical address width guests see: the host's, at most 40. Bits above it are reserved in page tables. */
+unsigned x86_phys_bits(void);
+
 #endif

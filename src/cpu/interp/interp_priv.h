@@ -32,6 +32,7 @@ struct interp {
 	struct interp_tlb *tlb;
 	struct interp_icache *icache;
 	void *vec;          /* vector unit's private data (native thunks) */
+	uint64_t kvm_system_time, kvm_wall_clock; /* kvmclock MSRs (msr.c) */
 };
 
 static inline struct interp *interp_of(struct vcpu *v) { return v->interp; }
@@ -70,6 +71,24 @@ void *interp_direct(struct vcpu *v, gva_t lin, unsigned n, unsigned acc);
 int interp_push(struct vcpu *v, unsigned size, uint64_t val) MUST_CHECK;
 int interp_pop(struct vcpu *v, unsigned size, uint64_t *val) MUST_CHECK;
 
+/* The TLB: interp_open and interp_close call these (v->interp, v->mem and v->s are set). */
+int interp_mem_open(struct vcpu *v) MUST_CHECK;
+void interp_mem_close(struct vcpu *v);
+/* After a CR3 load: keep is bit 63 with PCIDE. */
+void interp_tlb_cr3(struct vcpu *v, bool keep);
+
+/* ---- decoded-instruction cache (icache.c): what mem.c must tell it ---- */
+
+/*
+ * The byte that says whether decoded instructions of the page at gpa are cached by some vCPU (bit 0).
+ * The store paths look at it after (or before) writing RAM and call interp_code_invalidate() when it is
+ * set; its address is stable for the VM's life, so a TLB entry may keep it. Always valid, never NULL.
+ */
+const uint8_t *interp_code_flag(struct vcpu *v, gpa_t gpa);
+/* Fetch translations are stale: interp_tlb_flush, _flush_page and _cr3 call these. Cheap. */
+void interp_icache_flush(struct vcpu *v);
+void interp_icache_flush_page(struct vcpu *v, gva_t va);
+
 /* ---- registers (inline: hot) ---- */
 static inline uint64_t interp_get_gpr(const struct x86_state *s, unsigned reg, bool high8, unsigned size)
 {
@@ -107,6 +126,13 @@ extern const struct interp_row interp_vec_rows[];    /* exec_vec.c, exec_x87.c: 
 /* Vector unit set-up (exec_vec.c). */
 int interp_vec_open(struct vcpu *v) MUST_CHECK;
 void interp_vec_close(struct vcpu *v);
+/*
+ * Executes any instruction with IA_X87, IA_MMX, IA_SSE, IA_VEX or IA_PAIR; #UD for others. interp_vec_rows[] names
+ * it for every id, so the other tables' rows are added after and override it.
+ */
+int interp_vec_exec(struct vcpu *v, const struct x86_insn *i);
+/* XINUSE & (x87 | SSE | AVX), for XGETBV(1). */
+uint64_t interp_xinuse(struct vcpu *v);
 
 /* ---- system (system.c, segment.c, deliver.c) ---- */
 

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding translations: by guest code (hash of RAM offset, address and mode), by host address (for faults),
+ * and the jump caches that generated code consults for indirect targets.
+ *
+ * A jump cache holds host addresses of checked entries, indexed by a few bits of the guest target. The entry
+ * itself compares the whole target, so a wrong hit costs a lookup and never runs the wrong code.
+ */
+#include "base/stats.h"
+#include "cpu/dbt/dbt_priv.h"
+
+static unsigned hash_of(uint64_t ram_off, gva_t va, uint32_t mode)
+{
+	uint64_t h = (ram_off ^ (va >> 12) * 0x9e3779b97f4a7c15ull ^ mode) * 0xff51afd7ed558ccdull;
+
+	return (unsigned)(h >> 40) & (DBT_HASH_SIZE - 1);
+}
+
+struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va, uint32_t mode)
+{
+	struct dbt_block *b = d->hash[hash_of(ram_off, va, mode)];
+
+	while (b && !(b->ram_off == ram_off && b->va == va && b->mode == mode &&
+		      (b->ram_off2 == UINT64_MAX || b->ram_off2 == ram_off2)))
+		b = b->hash_next;
+	return b;
+}
+
+static void page_insert(struct dbt *d, struct dbt_block *b, uint64_t ram_off, struct dbt_block **next)
+{
+	uint64_t page = ram_off >> 12;
+
+	*next = d->page_blocks[page];
+	d->page_blocks[page] = b;
+	dbt_smc_mark(d, page, DBT_CODE_TRANSLATED);
+}
+
+void dbt_block_insert(struct dbt *d, struct dbt_block *b)
+{
+	struct dbt_block **slot = &d->hash[hash_of(b->ram_off, b->va, b->mode)];
+
+	b->hash_next = *slot;
+	*slot = b;
+	b->valid = true;
+	page_insert(d, b, b->ram_off, &b->page_next);
+	if (b->ram_off2 != UINT64_MAX)
+		page_insert(d, b, b->ram_off2, &b->page2_next);
+}
+
+static void page_remove(struct dbt *d, struct dbt_block *b, uint64_t page)
+{
+	struct dbt_block **p = &d->page_blocks[page];
+
+	while (*p && *p != b)
+		p = (*p)->ram_off >> 12 == page ? &(*p)->page_next : &(*p)->page2_next;
+	if (*p)
+		*p = b->ram_off >> 12 == page ? b->page_next : b->page2_next;
+}
+
+void dbt_block_remove(struct dbt *d, struct dbt_block *b)
+{
+	struct dbt_block **p = &d->hash[hash_of(b->ram_off, b->va, b->mode)];
+
+	while (*p && *p != b)
+		p = &(*p)->hash_next;
+	if (*p)
+		*p = b->hash_next;
+	page_remove(d, b, b->ram_off >> 12);
+	if (b->ram_off2 != UINT64_MAX)
+		page_remove(d, b, b->ram_off2 >> 12);
+}
+
+struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc)
+{
+	const uint8_t *pc = rx_pc - d->fc.rx + d->fc.rw;
+	uint32_t lo = 1, hi = d->nblock;
+
+	if (rx_pc < d->fc.rx || rx_pc >= d->fc.rx + d->fc.size)
+		return NULL;
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (pc < d->block[mid].host)
+			hi = mid;
+		else if (pc >= d->block[mid].host_end)
+			lo = mid + 1;
+		else
+			return &d->block[mid];
+	}
+	return NULL;
+}
+
+void dbt_jc_clear(uint64_t **jc, uint8_t *miss_rx)
+{
+	for (unsigned i = 0; i < DBT_JC_SIZE; i++)
+		jc[i] = (uint64_t *)miss_rx;
+}
+
+static uint8_t *checked_entry(struct dbt *d, struct dbt_block *b)
+{
+	struct emit e = { d->fc.next, d->fc.next, d->fc.rw + d->fc.size, false };
+
+	if (b->checked)
+		return b->checked;
+	dbt_emit_check_s0(&e, b->va, d->stub_miss);
+	emit_jmp(&e, b->host);
+	if (e.overflow)
+		return NULL;
+	b->checked = e.start;
+	d->fc.next = e.p;
+	return b->checked;
+}
+
+void dbt_jc_set(struct dbt *d, struct dbt_block *b)
+{
+	uint64_t **jc = b->mode & DBT_MODE_USER ? d->mmu.cur->jc : d->jc_kernel;
+	uint8_t *entry = checked_entry(d, b);
+
+	if (entry)
+		jc[(b->va >> 1) & (DBT_JC_SIZE - 1)] = (uint64_t *)dbt_rx(&d->fc, entry);
+}
+
+uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global)
+{
+	struct x86_walk_mem wm = dbt_walk_ops;
+	struct x86_xlat x;
+	uint32_t pf;
+	unsigned acc = X86_ACC_X | probe | (d->t->st.cpl == 3 ? X86_ACC_USER : 0);
+
+	wm.opaque = d;
+	if (!x86_canonical(va) || x86_translate(&d->t->st, &wm, va, acc, &x, &pf))
+		return UINT64_MAX;
+	*global = x.global;
+	return dbt_ram_off(d, x.gpa);
+}
+
+struct dbt_block *dbt_lookup(struct dbt *d, gva_t va, uint32_t mode)
+{
+	bool global;
+	uint64_t off2 = UINT64_MAX, off = dbt_fetch_off(d, va, 0, &global);
+	struct dbt_block *b;
+
+	stat_inc(DBT_LOOKUPS);
+	if (off == UINT64_MAX)
+		return NULL;
+	if ((va & 4095) > 4096 - 15)
+		off2 = dbt_fetch_off(d, (va | 4095) + 1, 0, &global);
+	b = dbt_find(d, off, off2, va, mode);
+	return b ? b : dbt_translate(d, va, mode);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the translator's per-class files share: the block being built and the common emissions. */
+#ifndef R3_CPU_DBT_XLATE_H
+#define R3_CPU_DBT_XLATE_H
+
+#include "cpu/dbt/dbt_priv.h"
+#include "x86/cpuid.h"
+
+struct xlate {
+	struct dbt *d;
+	struct emit e;
+	struct dbt_block *b;
+	struct x86_insn i;      /* the instruction being translated */
+	gva_t va;               /* its address */
+	gva_t next;             /* of the following one */
+	uint32_t mode;
+	struct dbt_insn_map *m; /* its side-table row */
+	bool shadow;            /* the previous instruction was STI: no interrupt before this one */
+	struct xlate_pending {  /* code for the end of the block */
+		uint8_t *rel;   /* jump to it */
+		gva_t va;
+		enum { XL_PEND_LINK, XL_PEND_STEP, XL_PEND_IRQ } kind;
+	} pending[128];
+	unsigned npending;
+};
+
+enum xlate_result {
+	XLATE_NEXT,  /* go on with the following instruction */
+	XLATE_END,   /* the block has ended */
+	XLATE_STEP,  /* nothing was emitted: interp executes it */
+	XLATE_STOP,  /* emitted, but the block must end after it */
+};
+
+/* Host register that holds guest register g, or H_NONE when it lives in memory. */
+static inline unsigned xl_home(unsigned g)
+{
+	if (g == X86_RSP)
+		return H_GUEST_RSP;
+	return g == X86_R9 || g == X86_R10 || g == X86_R11 || g == X86_R15 ? H_NONE : g;
+}
+
+/* Guest register g for reading: its home, or `scratch` after loading it there. */
+unsigned xl_read(struct xlate *x, unsigned g, unsigned scratch);
+/* dst := guest register g, or guest register g := src. */
+void xl_get(struct xlate *x, unsigned dst, unsigned g);
+void xl_put(struct xlate *x, unsigned g, unsigned src);
+
+/* S0 := linear address of the memory operand (S1 may be lost). */
+void xl_address(struct xlate *x);
+/* S0 holds a guest linear address: makes S0 + S1 the host address of an access of `size` bytes; S2 is lost. */
+void xl_translate(struct xlate *x, unsigned size);
+#define XL_MEM HMX(S0, S1)
+
+/* State up to here is that before the instruction: what follows commits it. */
+void xl_commit(struct xlate *x);
+
+/* May this block jump straight to translations of code at target? */
+bool xl_may_link(const struct xlate *x, gva_t target);
+/* The jump whose displacement is at rel shall leave for guest address va. */
+void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, int kind);
+/* Leaves the block for a known guest address. */
+void xl_exit_to(struct xlate *x, gva_t target);
+/* Hands the instruction at x->va to interp and ends the block. */
+void xl_exit_step(struct xlate *x);
+/* Leaves for the run loop, going on at x->next, when an interrupt waits. */
+void xl_irq_check(struct xlate *x);
+/* mov dword m, v */
+void xl_store_imm(struct xlate *x, struct host_mem m, uint32_t v);
+
+/* One instruction class each. */
+enum xlate_result xl_plain(struct xlate *x);
+enum xlate_result xl_flow(struct xlate *x);
+enum xlate_result xl_stack(struct xlate *x);
+enum xlate_result xl_system(struct xlate *x);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest registers, effective addresses and the translation of an access. All of it leaves the guest's flags
+ * alone, so it needs no liveness analysis and a fault at any point finds them as the guest left them.
+ */
+#include "cpu/dbt/xlate.h"
+
+unsigned xl_read(struct xlate *x, unsigned g, unsigned scratch)
+{
+	unsigned h = xl_home(g);
+
+	if (h != H_NONE)
+		return h;
+	emit_load(&x->e, scratch, TLS_GPR(g));
+	return scratch;
+}
+
+void xl_get(struct xlate *x, unsigned dst, unsigned g)
+{
+	unsigned h = xl_home(g);
+
+	if (h == H_NONE)
+		emit_load(&x->e, dst, TLS_GPR(g));
+	else
+		emit_mov_rr(&x->e, dst, h);
+}
+
+void xl_put(struct xlate *x, unsigned g, unsigned src)
+{
+	unsigned h = xl_home(g);
+
+	if (h == H_NONE)
+		emit_store(&x->e, TLS_GPR(g), src);
+	else
+		emit_mov_rr(&x->e, h, src);
+}
+
+static int32_t seg_base_offset(unsigned seg)
+{
+	return (int32_t)(offsetof(struct dbt_tls, st.seg) + seg * sizeof(struct x86_seg) +
+			 offsetof(struct x86_seg, base));
+}
+
+/* S0 := base + index << scale + disp, 64 or 32 bits wide. */
+static void offset_part(struct xlate *x)
+{
+	const struct x86_insn *i = &x->i;
+	struct host_mem m = { .base = H_NONE, .index = H_NONE, .scale = i->scale,
+			      .disp = (int32_t)i->disp };
+
+	if (i->rip_rel || i->moffs || (i->base == 0xff && i->index == 0xff)) {
+		uint64_t a = (uint64_t)i->disp + (i->rip_rel ? x->next : 0);
+
+		emit_mov_imm(&x->e, S0, i->addrsize == 4 ? (uint32_t)a : a);
+		return;
+	}
+	if (i->base != 0xff)
+		m.base = (uint8_t)xl_read(x, i->base, S0);
+	if (i->index != 0xff)
+		m.index = (uint8_t)xl_read(x, i->index, S1);
+	if (i->addrsize == 4)
+		emit_lea32(&x->e, S0, m);
+	else
+		emit_lea(&x->e, S0, m);
+}
+
+void xl_address(struct xlate *x)
+{
+	offset_part(x);
+	if (x->i.seg == X86_FS || x->i.seg == X86_GS) {
+		emit_load(&x->e, S1, HFS(dbt_fs_offset + seg_base_offset(x->i.seg)));
+		emit_lea(&x->e, S0, HMX(S0, S1));
+	}
+}
+
+void xl_translate(struct xlate *x, unsigned size)
+{
+	struct emit *e = &x->e;
+	unsigned last = S0;
+
+	emit_pext_mem(e, S1, S0, TLS(mask_page));
+	if (size > 1) {
+		emit_lea(e, S2, HM(S0, (int32_t)size - 1));
+		last = S2;
+	}
+	emit_rorx(e, S2, last, 12);
+	emit_pdep_mem(e, S2, S2, TLS(mask_cross));
+	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
+	emit_lea(e, S0, HMX(S0, S2));
+}
+
+void xl_commit(struct xlate *x)
+{
+	x->m->commit = (uint16_t)(x->e.p - x->b->host);
+}

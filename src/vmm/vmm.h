@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One VM's life: create, run, pause, reset, end. The thread that calls vmm_run runs the device loop; each
+ * vCPU has a thread of its own. Unless said otherwise, functions are for the loop's thread.
+ */
+#ifndef R3_VMM_VMM_H
+#define R3_VMM_VMM_H
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "loop/loop.h"
+#include "machine/machine.h"
+
+/* Why a VM ended; also the program's exit status. */
+enum vmm_end {
+	VMM_END_OFF = 0,     /* guest powered off, or rebooted with no_reboot, or was asked to end */
+	VMM_END_FAILURE = 2, /* the host side failed */
+	VMM_END_CRASH = 3,   /* kernel panic, or triple fault with no_reboot */
+	VMM_END_KILLED = 4,  /* ended before the guest had powered off */
+};
+
+struct vmm_cfg {
+	struct machine_cfg machine;
+	const char *engine; /* "auto", or a name, strictly */
+	bool no_reboot;
+	/* Guest console output, from any thread; must not block for ever. */
+	void (*console_out)(void *opaque, enum machine_console which, const uint8_t *buf, size_t n);
+	/* The guest can take console input again; loop's thread. May be NULL. */
+	void (*console_room)(void *opaque);
+	/* A line for the user ("ring3: guest kernel panic: …"), loop's thread. */
+	void (*notice)(void *opaque, const char *line);
+	void *opaque;
+};
+
+struct vmm;
+
+/* Chooses the engine: NULL with *e when a named one cannot run here. *why tells about the choice. */
+struct cpu_engine;
+const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, struct err *e);
+
+struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err *e) MUST_CHECK;
+void vmm_destroy(struct vmm *v);
+
+/* Runs until the end; returns why. What went wrong on the host side is in *e. */
+enum vmm_end vmm_run(struct vmm *v, struct err *e);
+
+/* Any thread. */
+void vmm_quit(struct vmm *v, enum vmm_end why);
+void vmm_reset(struct vmm *v);
+
+void vmm_power_button(struct vmm *v);
+void vmm_pause(struct vmm *v);
+void vmm_resume(struct vmm *v);
+bool vmm_paused(const struct vmm *v);
+/* Bytes taken; fewer than n when the guest is not reading. */
+size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *buf, size_t n);
+void vmm_print_registers(struct vmm *v, FILE *f);
+void vmm_print_status(struct vmm *v, FILE *f);
+const char *vmm_engine_name(const struct vmm *v);
+
+#endif
