@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +28,18 @@ int cfg_text_bool(const char *s, bool *out, struct err *e)
 	return err_set(e, -EINVAL, "'%.64s' is neither on nor off", s);
 }
 
-/* The number at s; *rest is what follows. False: no number, or beyond 64 bits. */
-static bool scan_u64(const char *s, uint64_t *v, const char **rest)
+/* The number at s; *rest is what follows. -EINVAL: no number; -ERANGE: beyond 64 bits. */
+static int scan_u64(const char *s, uint64_t *v, const char **rest)
 {
 	const bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X');
 	char *end;
 
 	if (!isdigit((unsigned char)s[0]) || (hex && !isxdigit((unsigned char)s[2])))
-		return false;
+		return -EINVAL;
 	errno = 0;
 	*v = strtoull(s, &end, hex ? 16 : 10);
 	*rest = end;
-	return errno == 0;
+	return errno == 0 ? 0 : -ERANGE;
 }
 
 static int int_range(const char *s, int64_t min, int64_t max, struct err *e)
@@ -53,14 +54,11 @@ int cfg_text_int(const char *s, int64_t min, int64_t max, int64_t *out, struct e
 	const char *rest;
 	uint64_t u;
 	int64_t v;
+	int r = scan_u64(s + neg, &u, &rest);
 
-	if (!isdigit((unsigned char)s[neg]))
+	if (r == -EINVAL || *rest != '\0')
 		return err_set(e, -EINVAL, "'%.64s' is not a whole number", s);
-	if (!scan_u64(s + neg, &u, &rest))
-		return int_range(s, min, max, e);
-	if (*rest != '\0')
-		return err_set(e, -EINVAL, "'%.64s' is not a whole number", s);
-	if (u > (uint64_t)INT64_MAX)
+	if (r < 0 || u > (uint64_t)INT64_MAX)
 		return int_range(s, min, max, e);
 	v = neg ? -(int64_t)u : (int64_t)u;
 	if (v < min || v > max)
@@ -100,16 +98,12 @@ int cfg_text_size(const char *s, uint64_t min, uint64_t max, uint64_t *out, stru
 {
 	const char *rest;
 	uint64_t v;
-	int shift;
+	int r = scan_u64(s, &v, &rest);
+	int shift = r == -EINVAL ? -1 : suffix_shift(rest);
 
-	if (!isdigit((unsigned char)s[0]))
-		return err_set(e, -EINVAL, "'%.64s' is not a size such as 512M or 2G", s);
-	if (!scan_u64(s, &v, &rest))
-		return size_range(s, min, max, e);
-	shift = suffix_shift(rest);
 	if (shift < 0)
 		return err_set(e, -EINVAL, "'%.64s' is not a size such as 512M or 2G", s);
-	if (v > (UINT64_MAX >> shift))
+	if (r < 0 || v > (UINT64_MAX >> shift))
 		return size_range(s, min, max, e);
 	v <<= shift;
 	if (v < min || v > max)
@@ -161,14 +155,14 @@ int cfg_text_enum(const char *s, const char *const *names, int *out, struct err 
 
 enum { NEAR_MAX = 32 };
 
-/* Edit distance with neighbours' exchange counted as one; words longer than NEAR_MAX are far. */
+/* Edit distance with neighbours' exchange counted as one; words longer than NEAR_MAX are endlessly far. */
 static unsigned distance(const char *a, const char *b)
 {
 	unsigned row[3][NEAR_MAX + 1];
 	const size_t la = strlen(a), lb = strlen(b);
 
 	if (la > NEAR_MAX || lb > NEAR_MAX)
-		return NEAR_MAX;
+		return UINT_MAX;
 	for (unsigned j = 0; j <= lb; j++)
 		row[0][j] = j;
 	for (unsigned i = 1; i <= la; i++) {

@@ -95,20 +95,13 @@ static int set_value(const struct cfg_field *f, void *out, const char *value, st
 	char *member = (char *)out + f->offset;
 
 	switch (f->type) {
-	case CFG_T_STRING:
-		return set_string(f, member, value, e);
-	case CFG_T_BOOL:
-		return cfg_text_bool(value, (bool *)member, e);
-	case CFG_T_INT:
-		return set_int(f, (int64_t *)(void *)member, value, e);
-	case CFG_T_SIZE:
-		return set_size(f, (uint64_t *)(void *)member, value, e);
-	case CFG_T_ENUM:
-		return cfg_text_enum(value, f->names, (int *)(void *)member, e);
-	case CFG_T_LIST:
-		return set_list(member, value, e);
-	case CFG_T_END:
-		break;
+	case CFG_T_STRING: return set_string(f, member, value, e);
+	case CFG_T_BOOL: return cfg_text_bool(value, (bool *)member, e);
+	case CFG_T_INT: return set_int(f, (int64_t *)(void *)member, value, e);
+	case CFG_T_SIZE: return set_size(f, (uint64_t *)(void *)member, value, e);
+	case CFG_T_ENUM: return cfg_text_enum(value, f->names, (int *)(void *)member, e);
+	case CFG_T_LIST: return set_list(member, value, e);
+	case CFG_T_END: break;
 	}
 	return err_set(e, -EINVAL, "has no type");
 }

@@ -74,7 +74,7 @@ struct cfg_field {
 
 struct cfg_class {
 	const char *name; /* what messages begin with: "--disk" */
-	size_t size;      /* of the struct filled */
+	size_t size;	  /* of the struct filled */
 	const struct cfg_field *fields;
 };
 

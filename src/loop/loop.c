@@ -184,7 +184,8 @@ static void heap_grow(struct loop *l)
 	if (l->timers < l->heap_room)
 		return;
 	h = realloc(l->heap, (2 * l->heap_room + 1) * sizeof(struct loop_timer *));
-	BUG_ON(h == NULL); /* the number of timers is set by the machine's devices, not by the guest */
+	BUG_ON(h ==
+	       NULL); /* the number of timers is set by the machine's devices, not by the guest */
 	l->heap = h;
 	l->heap_room *= 2;
 }

@@ -43,6 +43,7 @@ int machine_layout(struct machine *m, struct err *e)
 	l->ioapic_id = 0;
 	l->pm_base = MACHINE_PM_BASE;
 	l->sci_gsi = MACHINE_SCI_GSI;
+	l->pm_timer32 = true;
 	l->com1 = true;
 	return add_ram(m, e);
 }

@@ -124,3 +124,15 @@ void machine_shutdown(struct machine *m)
 	dev_pause_all(&m->devs);
 	machine_virtio_flush(m);
 }
+
+void machine_power_button(struct machine *m)
+{
+	machine_legacy_power_button(m);
+}
+
+size_t machine_console_in(struct machine *m, enum machine_console which, const uint8_t *buf, size_t n)
+{
+	if (which == MACHINE_VIRTIO_CONSOLE)
+		return machine_virtio_console_in(m, buf, n);
+	return machine_legacy_serial_in(m, buf, n);
+}

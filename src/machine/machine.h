@@ -31,8 +31,9 @@ struct machine_cfg {
 	unsigned cpus;
 	struct fw_boot_cfg boot;
 	const char *disk[MACHINE_DEVS_MAX]; /* texts of machine_disk_class */
-	const char *net[MACHINE_DEVS_MAX];  /* texts of --net */
+	const char *net[MACHINE_DEVS_MAX];  /* texts of machine_net_class */
 	unsigned disks, nets;
+	bool virtio_console;
 	bool invtsc;
 };
 
@@ -64,8 +65,8 @@ struct machine {
 	struct machine_virtio *virtio; /* virtio.c */
 };
 
-/* The keys of --disk. */
-extern const struct cfg_class machine_disk_class;
+/* The keys of --disk and --net. */
+extern const struct cfg_class machine_disk_class, machine_net_class;
 
 struct machine *machine_create(const struct machine_cfg *cfg, struct loop *loop,
 			       const struct machine_host *host, struct err *e) MUST_CHECK;

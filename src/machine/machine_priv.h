@@ -25,12 +25,31 @@ struct machine_dev {
 };
 extern const struct machine_dev machine_devs[]; /* NULL-named end */
 
+/* What --disk and --net say (options.c). */
+struct machine_disk_opts {
+	char path[4096];
+	char serial[21];
+	bool readonly;
+	int aio; /* enum blk_aio */
+};
+
+enum machine_net_kind { MACHINE_NET_USER, MACHINE_NET_NONE };
+struct machine_net_opts {
+	int kind;
+	struct cfg_list forward;
+	char mac[18], hostname[64];
+	int64_t mtu;
+	bool restricted;
+};
+
 /* layout.c: fills m->layout from the configuration and adds the RAM regions. */
 int machine_layout(struct machine *m, struct err *e) MUST_CHECK;
 
 /* legacy.c */
 int machine_legacy_create(struct machine *m, struct err *e) MUST_CHECK;
 void machine_legacy_destroy(struct machine *m);
+void machine_legacy_power_button(struct machine *m);
+size_t machine_legacy_serial_in(struct machine *m, const uint8_t *buf, size_t n);
 /* pci.c */
 int machine_pci_create(struct machine *m, struct err *e) MUST_CHECK;
 /* virtio.c */

@@ -72,12 +72,16 @@ static int ram_map(struct mem_map *m, int fd, uint64_t size, struct err *e)
 	void *p;
 
 	if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
-		return err_set(e, -errno, "memory: cannot size %llu MiB of guest RAM: %s; use a smaller --memory",
-			       (unsigned long long)(size / MiB), strerror(errno));
+		return err_set(
+			e, -errno,
+			"memory: cannot size %llu MiB of guest RAM: %s; use a smaller --memory",
+			(unsigned long long)(size / MiB), strerror(errno));
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (p == MAP_FAILED)
-		return err_set(e, -ENOMEM, "memory: cannot map %llu MiB of guest RAM: %s; use a smaller --memory",
-			       (unsigned long long)(size / MiB), strerror(errno));
+		return err_set(
+			e, -ENOMEM,
+			"memory: cannot map %llu MiB of guest RAM: %s; use a smaller --memory",
+			(unsigned long long)(size / MiB), strerror(errno));
 	m->fd = fd;
 	m->host = p;
 	m->size = size;
@@ -91,7 +95,8 @@ int mem_ram_create(struct mem_map *m, uint64_t size, struct err *e)
 	if (m->fd >= 0)
 		return err_set(e, -EEXIST, "memory: guest RAM exists already");
 	if (size == 0 || size % (4 * KiB) != 0 || size > (1ull << 46))
-		return err_set(e, -EINVAL, "memory: %llu bytes: must be a multiple of 4 KiB, at most 64 TiB",
+		return err_set(e, -EINVAL,
+			       "memory: %llu bytes: must be a multiple of 4 KiB, at most 64 TiB",
 			       (unsigned long long)size);
 	fd = memfd_create("ring3-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
@@ -183,8 +188,12 @@ int mem_add_ram(struct mem_map *m, const char *name, gpa_t base, uint64_t offset
 	r = calloc(1, sizeof(*r));
 	if (r == NULL)
 		return -ENOMEM;
-	*r = (struct mem_region){ .name = name, .base = base, .size = size,
-				  .host = m->host + offset, .fd = m->fd, .fd_offset = offset };
+	*r = (struct mem_region){ .name = name,
+				  .base = base,
+				  .size = size,
+				  .host = m->host + offset,
+				  .fd = m->fd,
+				  .fd_offset = offset };
 	err = mem_region_add(m, r);
 	if (err < 0) {
 		free(r);
@@ -257,37 +266,22 @@ static uint64_t host_load(const uint8_t *p, unsigned size)
 	uint64_t v = 0;
 
 	switch (size) {
-	case 1:
-		return *(const volatile uint8_t *)p;
-	case 2:
-		return *(const volatile u16_any *)p;
-	case 4:
-		return *(const volatile u32_any *)p;
-	case 8:
-		return *(const volatile u64_any *)p;
-	default:
-		memcpy(&v, p, MIN(size, 8u));
-		return v;
+	case 1: return *(const volatile uint8_t *)p;
+	case 2: return *(const volatile u16_any *)p;
+	case 4: return *(const volatile u32_any *)p;
+	case 8: return *(const volatile u64_any *)p;
+	default: memcpy(&v, p, MIN(size, 8u)); return v;
 	}
 }
 
 static void host_store(uint8_t *p, uint64_t val, unsigned size)
 {
 	switch (size) {
-	case 1:
-		*(volatile uint8_t *)p = (uint8_t)val;
-		return;
-	case 2:
-		*(volatile u16_any *)p = (uint16_t)val;
-		return;
-	case 4:
-		*(volatile u32_any *)p = (uint32_t)val;
-		return;
-	case 8:
-		*(volatile u64_any *)p = val;
-		return;
-	default:
-		memcpy(p, &val, MIN(size, 8u));
+	case 1: *(volatile uint8_t *)p = (uint8_t)val; return;
+	case 2: *(volatile u16_any *)p = (uint16_t)val; return;
+	case 4: *(volatile u32_any *)p = (uint32_t)val; return;
+	case 8: *(volatile u64_any *)p = val; return;
+	default: memcpy(p, &val, MIN(size, 8u));
 	}
 }
 

@@ -184,10 +184,13 @@ static void fill_io(struct vmm *v)
 /* Reset values for every vCPU: the first at the kernel's entry, the others waiting for it. */
 static int load_states(struct vmm *v, struct err *e)
 {
+	const uint64_t now = __builtin_ia32_rdtsc(); /* the guest's TSC starts at 0 */
+
 	for (unsigned i = 0; i < v->ncpus; i++) {
 		struct vmm_cpu *c = &v->cpu[i];
 
 		x86_state_reset(c->state);
+		c->state->tsc_offset = -now;
 		c->state->mp_state = i ? X86_MP_WAIT_SIPI : X86_MP_RUNNABLE;
 		atomic_store(&c->v.kick_pending, 0);
 		atomic_store(&c->v.irq_hint, 0);
@@ -296,7 +299,7 @@ enum vmm_end vmm_run(struct vmm *v, struct err *e)
 	unsigned end;
 
 	v->start_ns = clock_monotonic_ns();
-	if (load_states(v, e) || power_on(v, e))
+	if (power_on(v, e))
 		return VMM_END_FAILURE;
 	if (!v->ended)
 		loop_run(v->loop);
@@ -332,6 +335,11 @@ void vmm_resume(struct vmm *v)
 bool vmm_paused(const struct vmm *v)
 {
 	return atomic_load(&v->phase) == VMM_PAUSE;
+}
+
+bool vmm_stopping(const struct vmm *v)
+{
+	return atomic_load(&v->phase) == VMM_STOP;
 }
 
 size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *buf, size_t n)
@@ -407,7 +415,7 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 	if (!v->engine)
 		goto out;
 	v->machine = machine_create(&cfg->machine, loop, make_host(v, &host), e);
-	if (!v->machine || create_cpus(v, e))
+	if (!v->machine || create_cpus(v, e) || load_states(v, e))
 		goto out;
 	return v;
 out:

@@ -39,6 +39,7 @@ struct vmm;
 struct cpu_engine;
 const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, struct err *e);
 
+/* Everything short of running: the guest is loaded, its memory and disks are there. */
 struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err *e) MUST_CHECK;
 void vmm_destroy(struct vmm *v);
 
@@ -53,6 +54,8 @@ void vmm_power_button(struct vmm *v);
 void vmm_pause(struct vmm *v);
 void vmm_resume(struct vmm *v);
 bool vmm_paused(const struct vmm *v);
+/* Any thread: vCPUs are on their way out. */
+bool vmm_stopping(const struct vmm *v);
 /* Bytes taken; fewer than n when the guest is not reading. */
 size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *buf, size_t n);
 void vmm_print_registers(struct vmm *v, FILE *f);

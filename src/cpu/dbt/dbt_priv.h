@@ -63,6 +63,7 @@ struct dbt_tls {
 	uint32_t exit_reason, exit_arg;
 	uint32_t default_mxcsr;
 	uint64_t tmp0, tmp1;
+	uint64_t retired;     /* instructions, when counted */
 	uint64_t c_rsp;       /* C stack while in generated code */
 	uint64_t ret_rsp;     /* return stack while outside */
 	uint64_t enter_pc;

@@ -319,9 +319,12 @@ static void install_handlers(void)
 	install(CPU_KICK_SIGNAL, on_kick);
 }
 
+static const int handled[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, CPU_KICK_SIGNAL };
+
 int dbt_fault_attach(struct dbt *d)
 {
 	stack_t ss = { 0 };
+	sigset_t set;
 
 	d->altstack_size = 128 * KiB + 2 * getauxval(AT_MINSIGSTKSZ);
 	d->altstack = mmap(NULL, d->altstack_size, PROT_READ | PROT_WRITE,
@@ -333,7 +336,10 @@ int dbt_fault_attach(struct dbt *d)
 	if (sigaltstack(&ss, NULL))
 		return -errno;
 	pthread_once(&handlers_once, install_handlers);
-	return 0;
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_SIZE(handled); i++)
+		sigaddset(&set, handled[i]);
+	return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 void dbt_fault_detach(struct dbt *d)

@@ -103,6 +103,8 @@ static void enter(struct dbt *d, struct dbt_block *b)
 	if (t->exit_reason == DBT_EXIT_ABORT)
 		return;
 	merge_flags(t);
+	stat_add(DBT_RETIRED, t->retired);
+	t->retired = 0;
 	hide_x87_pointers(&t->st);
 }
 
@@ -235,23 +237,6 @@ static enum interp_result run_translated(struct dbt *d)
 	}
 }
 
-static bool stop_reason(struct dbt *d, enum interp_result r, struct cpu_exit *x)
-{
-	struct vcpu *v = d->v;
-
-	if (r == INTERP_SHUTDOWN) {
-		x->reason = CPU_EXIT_SHUTDOWN;
-		snprintf(x->msg, sizeof(x->msg), "triple fault at %#lx", d->t->st.rip);
-		return true;
-	}
-	if (d->t->st.mp_state != X86_MP_RUNNABLE && !atomic_load(&v->irq_hint)) {
-		stat_inc(EXIT_HLT);
-		x->reason = CPU_EXIT_HLT;
-		return true;
-	}
-	return false;
-}
-
 /* Takes the vCPU's state into this thread's block, where generated code reaches it. */
 static int bind_thread(struct dbt *d)
 {
@@ -283,6 +268,62 @@ static int bind_thread(struct dbt *d)
 	dbt_ret_reset(d, false);
 	dbt_space_load(d, true);
 	return 0;
+}
+
+/*
+ * Without chaining a block is straight-line code, so where it left tells how far it came: past the whole block, or in
+ * front of the instruction at RIP.
+ */
+static unsigned retired_in(const struct dbt *d, const struct dbt_block *b, enum dbt_exit reason)
+{
+	gva_t rip = d->t->st.rip;
+
+	if (reason == DBT_EXIT_LINK || reason == DBT_EXIT_LOOKUP)
+		return b->ninsn;
+	for (unsigned n = 0; n < b->ninsn; n++)
+		if (b->va + d->map[b->map + n].guest_off == rip)
+			return n;
+	return reason == DBT_EXIT_ABORT ? 0 : b->ninsn;
+}
+
+unsigned dbt_run_one_block(struct vcpu *v)
+{
+	struct dbt *d = v->engine_priv;
+	struct dbt_block *b;
+	enum dbt_exit reason;
+
+	BUG_ON(!dbt_options.no_chain);
+	if (bind_thread(d))
+		return 0;
+	d->t->kick = 0;
+	dbt_smc_drain(d);
+	if (!translatable(d))
+		return 0;
+	b = dbt_lookup(d, d->t->st.rip, dbt_mode(d));
+	if (!b)
+		return 0;
+	enter(d, b);
+	reason = d->t->exit_reason;
+	if (reason == DBT_EXIT_LINK)
+		d->t->st.rip = d->link[d->t->exit_arg].target;
+	return retired_in(d, b, reason);
+}
+
+static bool stop_reason(struct dbt *d, enum interp_result r, struct cpu_exit *x)
+{
+	struct vcpu *v = d->v;
+
+	if (r == INTERP_SHUTDOWN) {
+		x->reason = CPU_EXIT_SHUTDOWN;
+		snprintf(x->msg, sizeof(x->msg), "triple fault at %#lx", d->t->st.rip);
+		return true;
+	}
+	if (d->t->st.mp_state != X86_MP_RUNNABLE && !atomic_load(&v->irq_hint)) {
+		stat_inc(EXIT_HLT);
+		x->reason = CPU_EXIT_HLT;
+		return true;
+	}
+	return false;
 }
 
 static int dbt_run(struct vcpu *v, struct cpu_exit *x)

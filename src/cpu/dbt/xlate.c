@@ -92,6 +92,33 @@ static enum xlate_result bit_string(struct xlate *x)
 	return XLATE_NEXT;
 }
 
+/*
+ * With --stats the retired instructions are counted by stretches without jumps: one addition each, whose amount is
+ * known, and written, when the stretch ends.
+ */
+static void count_end(struct xlate *x)
+{
+	int32_t n = (int32_t)(x->b->ninsn - x->count_from);
+
+	if (x->count_disp && !x->e.overflow)
+		memcpy(x->count_disp, &n, 4);
+	x->count_disp = NULL;
+}
+
+void xl_count_start(struct xlate *x)
+{
+	struct emit *e = &x->e;
+
+	if (!dbt_options.count)
+		return;
+	count_end(x);
+	emit_load(e, S1, TLS(retired));
+	emit_op_mem(e, true, 0, 0x8d, S1, HM(S1, 0x7fffffff));
+	x->count_disp = e->p - 4;
+	x->count_from = x->b->ninsn;
+	emit_store(e, TLS(retired), S1);
+}
+
 static bool unavailable(const struct xlate *x)
 {
 	uint32_t attr = x->i.attr;
@@ -209,6 +236,8 @@ static bool build_one(struct xlate *x)
 	}
 	x->b->ninsn++;
 	x->va = x->next;
+	if (r == XLATE_NEXT && (x->i.attr & IA_BRANCH))
+		xl_count_start(x);
 	if (shadow && r == XLATE_NEXT) {
 		x->shadow = false;
 		xl_irq_check(x);
@@ -220,6 +249,7 @@ static void build(struct xlate *x)
 {
 	gva_t end = (x->b->va | 4095) + 1;
 
+	xl_count_start(x);
 	while (build_one(x)) {
 		if (dbt_options.no_chain && (x->i.attr & IA_BRANCH) && !x->shadow) {
 			xl_exit_to(x, x->va);
@@ -324,6 +354,7 @@ struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode)
 	build(&x);
 	if (x.b->ninsn == 0)
 		return NULL;
+	count_end(&x);
 	emit_pending(&x);
 	BUG_ON(x.e.overflow);
 	finish(&x, global);

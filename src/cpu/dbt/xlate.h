@@ -22,6 +22,8 @@ struct xlate {
 		enum { XL_PEND_LINK, XL_PEND_STEP, XL_PEND_IRQ } kind;
 	} pending[128];
 	unsigned npending;
+	uint8_t *count_disp;    /* displacement that counts the instructions since */
+	unsigned count_from;    /* number of instructions before it */
 };
 
 enum xlate_result {
@@ -66,6 +68,9 @@ void xl_exit_step(struct xlate *x);
 void xl_irq_check(struct xlate *x);
 /* mov dword m, v */
 void xl_store_imm(struct xlate *x, struct host_mem m, uint32_t v);
+
+/* From here on control may come from elsewhere, or may have left: a new stretch to be counted. */
+void xl_count_start(struct xlate *x);
 
 /* One instruction class each. */
 enum xlate_result xl_plain(struct xlate *x);

@@ -20,16 +20,41 @@ enum { IRQCHIP_MAX_VCPUS = 255, IOAPIC_PINS = 24 };
 #define IOAPIC_MMIO_BASE 0xfec00000ull
 
 /* Delivery modes of LVT, ICR, IOAPIC entries and MSI data. */
-enum apic_mode { APIC_FIXED, APIC_LOWEST, APIC_SMI, APIC_RESERVED, APIC_NMI, APIC_INIT,
-		 APIC_SIPI, APIC_EXTINT };
+enum apic_mode {
+	APIC_FIXED,
+	APIC_LOWEST,
+	APIC_SMI,
+	APIC_RESERVED,
+	APIC_NMI,
+	APIC_INIT,
+	APIC_SIPI,
+	APIC_EXTINT
+};
 
 /* Registers by number: MMIO offset >> 4, x2APIC MSR - 0x800 (SDM vol. 3, tables 11-1 and 11-6). */
-enum lapic_reg { LAPIC_ID = 0x02, LAPIC_VERSION = 0x03, LAPIC_TPR = 0x08, LAPIC_APR = 0x09,
-		 LAPIC_PPR = 0x0a, LAPIC_EOI = 0x0b, LAPIC_RRD = 0x0c, LAPIC_LDR = 0x0d,
-		 LAPIC_DFR = 0x0e, LAPIC_SVR = 0x0f, LAPIC_ISR = 0x10, LAPIC_TMR = 0x18,
-		 LAPIC_IRR = 0x20, LAPIC_ESR = 0x28, LAPIC_ICR_LO = 0x30, LAPIC_ICR_HI = 0x31,
-		 LAPIC_LVT = 0x32, LAPIC_TIMER_INIT = 0x38, LAPIC_TIMER_CUR = 0x39,
-		 LAPIC_TIMER_DIV = 0x3e, LAPIC_SELF_IPI = 0x3f };
+enum lapic_reg {
+	LAPIC_ID = 0x02,
+	LAPIC_VERSION = 0x03,
+	LAPIC_TPR = 0x08,
+	LAPIC_APR = 0x09,
+	LAPIC_PPR = 0x0a,
+	LAPIC_EOI = 0x0b,
+	LAPIC_RRD = 0x0c,
+	LAPIC_LDR = 0x0d,
+	LAPIC_DFR = 0x0e,
+	LAPIC_SVR = 0x0f,
+	LAPIC_ISR = 0x10,
+	LAPIC_TMR = 0x18,
+	LAPIC_IRR = 0x20,
+	LAPIC_ESR = 0x28,
+	LAPIC_ICR_LO = 0x30,
+	LAPIC_ICR_HI = 0x31,
+	LAPIC_LVT = 0x32,
+	LAPIC_TIMER_INIT = 0x38,
+	LAPIC_TIMER_CUR = 0x39,
+	LAPIC_TIMER_DIV = 0x3e,
+	LAPIC_SELF_IPI = 0x3f
+};
 
 /* Index of a local vector table entry; its register is LAPIC_LVT + index. */
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
@@ -59,9 +84,9 @@ struct apic_msg {
 
 struct lapic_timer {
 	_Atomic int64_t deadline_ns; /* any; INT64_MAX: off */
-	uint64_t tsc_deadline;       /* guest TSC; 0: off */
-	int64_t period_ns;           /* periodic mode */
-	int64_t armed_ns;            /* the host timer goes off then; INT64_MAX: not armed */
+	uint64_t tsc_deadline;	     /* guest TSC; 0: off */
+	int64_t period_ns;	     /* periodic mode */
+	int64_t armed_ns;	     /* the host timer goes off then; INT64_MAX: not armed */
 	timer_t id;
 	bool attached;
 };
@@ -70,13 +95,13 @@ struct lapic {
 	struct irqchip *chip;
 	struct vcpu *v;
 	uint32_t id;
-	_Atomic uint64_t base;           /* any: IA32_APIC_BASE */
+	_Atomic uint64_t base;		 /* any: IA32_APIC_BASE */
 	_Atomic uint64_t irr[4], tmr[4]; /* any */
-	_Atomic uint32_t ldr, dfr, svr;  /* any may read */
+	_Atomic uint32_t ldr, dfr, svr;	 /* any may read */
 	_Atomic uint32_t lvt[LVT_COUNT]; /* any may read */
-	_Atomic uint32_t esr_new;        /* any: errors since the last write of ESR */
-	atomic_bool init_wanted;         /* any: an INIT arrived; registers are reset by the owner */
-	atomic_bool ioapic_extint;       /* any: IOAPIC pin 0 passes the PIC's output to this CPU */
+	_Atomic uint32_t esr_new;	 /* any: errors since the last write of ESR */
+	atomic_bool init_wanted;   /* any: an INIT arrived; registers are reset by the owner */
+	atomic_bool ioapic_extint; /* any: IOAPIC pin 0 passes the PIC's output to this CPU */
 	uint64_t isr[4];
 	uint32_t tpr, esr, icr_lo, icr_hi, timer_init, timer_div;
 	struct lapic_timer timer;
@@ -84,8 +109,8 @@ struct lapic {
 
 struct pic_chip {
 	uint8_t irr, imr, isr, line, elcr, elcr_mask;
-	uint8_t base;      /* ICW2 */
-	uint8_t first;     /* the line of highest priority */
+	uint8_t base;	   /* ICW2 */
+	uint8_t first;	   /* the line of highest priority */
 	uint8_t init_step; /* the ICW expected at the odd port; 0: none */
 	bool want_icw4, single, read_isr, poll, auto_eoi, rotate_aeoi, special_mask, nested;
 };
@@ -103,8 +128,8 @@ struct pit_channel {
 	uint8_t mode, access, gate;
 	bool bcd, loaded, triggered;
 	bool write_high, read_high; /* second byte of a two-byte access is next */
-	uint8_t low;                /* first byte written */
-	uint8_t latched;            /* bytes of latch still to be read: 0, 1, 2 */
+	uint8_t low;		    /* first byte written */
+	uint8_t latched;	    /* bytes of latch still to be read: 0, 1, 2 */
 	uint16_t latch;
 	bool status_latched;
 	uint8_t status;
@@ -183,7 +208,10 @@ static inline bool lapic_x2(const struct lapic *l)
 {
 	return atomic_load_explicit(&l->base, memory_order_relaxed) & APIC_BASE_EXTD;
 }
-static inline unsigned lvt_mode(uint32_t lvt) { return (lvt >> 8) & 7; }
+static inline unsigned lvt_mode(uint32_t lvt)
+{
+	return (lvt >> 8) & 7;
+}
 
 /* ---- ioapic.c: under irqchip.lock ---- */
 void ioapic_reset(struct irqchip *c);

@@ -17,17 +17,15 @@
 #define LVT_REGS REG_RANGE(LAPIC_LVT, LVT_COUNT)
 
 /* Which registers there are in each mode. */
-static const uint64_t x2_readable = BIT(LAPIC_ID) | BIT(LAPIC_VERSION) | BIT(LAPIC_TPR) |
-				    BIT(LAPIC_PPR) | BIT(LAPIC_LDR) | BIT(LAPIC_SVR) |
-				    REG_RANGE(LAPIC_ISR, 24) | BIT(LAPIC_ESR) | BIT(LAPIC_ICR_LO) |
-				    LVT_REGS | BIT(LAPIC_TIMER_INIT) | BIT(LAPIC_TIMER_CUR) |
-				    BIT(LAPIC_TIMER_DIV);
-static const uint64_t x2_writable = BIT(LAPIC_TPR) | BIT(LAPIC_EOI) | BIT(LAPIC_SVR) |
-				    BIT(LAPIC_ESR) | BIT(LAPIC_ICR_LO) | LVT_REGS |
-				    BIT(LAPIC_TIMER_INIT) | BIT(LAPIC_TIMER_DIV) |
-				    BIT(LAPIC_SELF_IPI);
-static const uint64_t x1_only_readable = BIT(LAPIC_APR) | BIT(LAPIC_EOI) | BIT(LAPIC_RRD) |
-					 BIT(LAPIC_DFR) | BIT(LAPIC_ICR_HI);
+static const uint64_t x2_readable =
+	BIT(LAPIC_ID) | BIT(LAPIC_VERSION) | BIT(LAPIC_TPR) | BIT(LAPIC_PPR) | BIT(LAPIC_LDR) |
+	BIT(LAPIC_SVR) | REG_RANGE(LAPIC_ISR, 24) | BIT(LAPIC_ESR) | BIT(LAPIC_ICR_LO) | LVT_REGS |
+	BIT(LAPIC_TIMER_INIT) | BIT(LAPIC_TIMER_CUR) | BIT(LAPIC_TIMER_DIV);
+static const uint64_t x2_writable =
+	BIT(LAPIC_TPR) | BIT(LAPIC_EOI) | BIT(LAPIC_SVR) | BIT(LAPIC_ESR) | BIT(LAPIC_ICR_LO) |
+	LVT_REGS | BIT(LAPIC_TIMER_INIT) | BIT(LAPIC_TIMER_DIV) | BIT(LAPIC_SELF_IPI);
+static const uint64_t x1_only_readable =
+	BIT(LAPIC_APR) | BIT(LAPIC_EOI) | BIT(LAPIC_RRD) | BIT(LAPIC_DFR) | BIT(LAPIC_ICR_HI);
 static const uint64_t x1_only_writable = BIT(LAPIC_LDR) | BIT(LAPIC_DFR) | BIT(LAPIC_ICR_HI) |
 					 BIT(LAPIC_ID); /* written, but without effect */
 
@@ -255,8 +253,7 @@ static struct lapic *mmio_lapic(void)
 	if (vcpu_self == NULL || vcpu_self->lapic == NULL)
 		return NULL;
 	l = lapic_own(vcpu_self);
-	if (!lapic_on(l) || lapic_x2(l) ||
-	    (atomic_load(&l->base) & ~0xfffull) != LAPIC_MMIO_BASE)
+	if (!lapic_on(l) || lapic_x2(l) || (atomic_load(&l->base) & ~0xfffull) != LAPIC_MMIO_BASE)
 		return NULL;
 	return l;
 }

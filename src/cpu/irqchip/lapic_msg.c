@@ -63,7 +63,8 @@ static void accept(struct lapic *l, unsigned mode, unsigned vec, bool level)
 		atomic_store(&l->v->sipi_pending, 0x100u | vec);
 		vcpu_irq_hint(l->v);
 		break;
-	default: break; /* SMI: there is no system management mode. ExtINT: see lapic_takes_extint */
+	default:
+		break; /* SMI: there is no system management mode. ExtINT: see lapic_takes_extint */
 	}
 }
 

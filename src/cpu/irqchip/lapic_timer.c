@@ -102,8 +102,8 @@ static void fire(struct lapic *l, int64_t now)
 	if (timer_mode(l) == TIMER_PERIODIC && t->period_ns > 0) {
 		const int64_t late = now - deadline(l);
 
-		next = now + t->period_ns - late % t->period_ns;
-		next = MAX(next, now + MIN_PERIOD_NS);
+		next = now + (t->period_ns < MIN_PERIOD_NS ? MIN_PERIOD_NS
+							   : t->period_ns - late % t->period_ns);
 	}
 	t->tsc_deadline = 0;
 	set_deadline(l, next);

@@ -186,7 +186,7 @@ static void write_ocw2(struct pic_chip *p, uint8_t val)
 			return;
 		n = (p->first + place) & 7;
 	}
-	p->isr &= (uint8_t)~(1u << n);
+	p->isr &= (uint8_t) ~(1u << n);
 	if (rotate)
 		p->first = (uint8_t)((n + 1) & 7);
 }

@@ -63,7 +63,8 @@ static bool out(const struct pit_channel *ch, int64_t now)
 
 static uint16_t to_bcd(uint32_t v)
 {
-	return (uint16_t)(v % 10 | (v / 10 % 10) << 4 | (v / 100 % 10) << 8 | (v / 1000 % 10) << 12);
+	return (uint16_t)(v % 10 | (v / 10 % 10) << 4 | (v / 100 % 10) << 8 |
+			  (v / 1000 % 10) << 12);
 }
 
 static uint32_t from_bcd(uint16_t v)

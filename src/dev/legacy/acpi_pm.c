@@ -146,7 +146,7 @@ static uint16_t merged(uint16_t old, unsigned reg, unsigned off, uint32_t val, u
 
 		if (at < off || at >= off + size)
 			continue;
-		old &= (uint16_t)~(0xffu << (8 * i));
+		old &= (uint16_t) ~(0xffu << (8 * i));
 		old |= (uint16_t)((val >> (8 * (at - off)) & 0xff) << (8 * i));
 	}
 	return old;
@@ -231,8 +231,10 @@ static void pm_destroy(struct dev *d)
 }
 
 static const struct snap_field pm_fields[] = {
-	SNAP_FIELD(struct acpi_pm, status),  SNAP_FIELD(struct acpi_pm, enable),
-	SNAP_FIELD(struct acpi_pm, control), SNAP_FIELD(struct acpi_pm, line),
+	SNAP_FIELD(struct acpi_pm, status),
+	SNAP_FIELD(struct acpi_pm, enable),
+	SNAP_FIELD(struct acpi_pm, control),
+	SNAP_FIELD(struct acpi_pm, line),
 	SNAP_END,
 };
 

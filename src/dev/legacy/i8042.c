@@ -10,14 +10,40 @@
 
 #include <pthread.h>
 
-enum { ST_OUTPUT = 1, ST_SYSTEM = 4, ST_COMMAND = 8, ST_UNLOCKED = 0x10, ST_AUX = 0x20,
-       ST_TIMEOUT = 0x40 };
-enum { CTR_KBD_IRQ = 1, CTR_AUX_IRQ = 2, CTR_SYSTEM = 4, CTR_KBD_OFF = 0x10, CTR_AUX_OFF = 0x20,
-       CTR_TRANSLATE = 0x40 };
-enum { CMD_READ_CTR = 0x20, CMD_WRITE_CTR = 0x60, CMD_AUX_OFF = 0xa7, CMD_AUX_ON = 0xa8,
-       CMD_AUX_TEST = 0xa9, CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_OFF = 0xad,
-       CMD_KBD_ON = 0xae, CMD_READ_INPUT = 0xc0, CMD_READ_OUTPUT = 0xd0, CMD_WRITE_OUTPUT = 0xd1,
-       CMD_KBD_LOOP = 0xd2, CMD_AUX_LOOP = 0xd3, CMD_AUX_SEND = 0xd4, CMD_PULSE = 0xf0 };
+enum {
+	ST_OUTPUT = 1,
+	ST_SYSTEM = 4,
+	ST_COMMAND = 8,
+	ST_UNLOCKED = 0x10,
+	ST_AUX = 0x20,
+	ST_TIMEOUT = 0x40
+};
+enum {
+	CTR_KBD_IRQ = 1,
+	CTR_AUX_IRQ = 2,
+	CTR_SYSTEM = 4,
+	CTR_KBD_OFF = 0x10,
+	CTR_AUX_OFF = 0x20,
+	CTR_TRANSLATE = 0x40
+};
+enum {
+	CMD_READ_CTR = 0x20,
+	CMD_WRITE_CTR = 0x60,
+	CMD_AUX_OFF = 0xa7,
+	CMD_AUX_ON = 0xa8,
+	CMD_AUX_TEST = 0xa9,
+	CMD_SELF_TEST = 0xaa,
+	CMD_KBD_TEST = 0xab,
+	CMD_KBD_OFF = 0xad,
+	CMD_KBD_ON = 0xae,
+	CMD_READ_INPUT = 0xc0,
+	CMD_READ_OUTPUT = 0xd0,
+	CMD_WRITE_OUTPUT = 0xd1,
+	CMD_KBD_LOOP = 0xd2,
+	CMD_AUX_LOOP = 0xd3,
+	CMD_AUX_SEND = 0xd4,
+	CMD_PULSE = 0xf0
+};
 enum { OUT_NOT_RESET = 1, OUT_A20 = 2 };
 enum { AUX_CLOCK_STUCK = 1, SELF_TEST_OK = 0x55, RESEND = 0xfe };
 enum { PORT_DATA = 0x60, PORT_STATUS = 0x64, PORT_A = 0x92 };
@@ -101,7 +127,9 @@ static bool write_command(struct i8042 *k, uint8_t val)
 	case CMD_KBD_ON: k->ctr &= (uint8_t)~CTR_KBD_OFF; break;
 	case CMD_READ_INPUT: reply(k, 0x80, 0); break;
 	case CMD_READ_OUTPUT: reply(k, k->out, 0); break;
-	default: return val >= CMD_PULSE && !(val & OUT_NOT_RESET); /* pulse the bits that are zero */
+	default:
+		return val >= CMD_PULSE &&
+		       !(val & OUT_NOT_RESET); /* pulse the bits that are zero */
 	}
 	return false;
 }
@@ -203,7 +231,8 @@ static int claim(struct i8042 *k, struct bus *b)
 	int r;
 
 	k->data_range = (struct pio_range){ "i8042-data", PORT_DATA, 1, &data_ops, k, NULL };
-	k->status_range = (struct pio_range){ "i8042-status", PORT_STATUS, 1, &status_ops, k, NULL };
+	k->status_range =
+		(struct pio_range){ "i8042-status", PORT_STATUS, 1, &status_ops, k, NULL };
 	k->port_a_range = (struct pio_range){ "port-a", PORT_A, 1, &port_a_ops, k, NULL };
 	r = bus_pio_add(b, &k->data_range);
 	if (r < 0)

@@ -14,8 +14,24 @@
 
 #define NS_PER_S 1000000000ll
 #define UPDATE_NS 244000 /* "update in progress" comes this long before the second */
-enum { SEC, SEC_ALARM, MIN_, MIN_ALARM, HOUR, HOUR_ALARM, WDAY, MDAY, MONTH, YEAR, REG_A, REG_B, REG_C,
-       REG_D, CENTURY = 0x32, CMOS_SIZE = 128 };
+enum {
+	SEC,
+	SEC_ALARM,
+	MIN_,
+	MIN_ALARM,
+	HOUR,
+	HOUR_ALARM,
+	WDAY,
+	MDAY,
+	MONTH,
+	YEAR,
+	REG_A,
+	REG_B,
+	REG_C,
+	REG_D,
+	CENTURY = 0x32,
+	CMOS_SIZE = 128
+};
 enum { A_UIP = 0x80, B_SET = 0x80, B_24H = 2, B_BINARY = 4, D_VALID = 0x80 };
 /* The same bits in B (enable) and C (flag). */
 enum { EV_UPDATE = 0x10, EV_ALARM = 0x20, EV_PERIODIC = 0x40, C_IRQ = 0x80 };
@@ -31,9 +47,9 @@ struct rtc {
 	struct loop_work rearm;
 	uint8_t index;
 	uint8_t reg[CMOS_SIZE];
-	int64_t offset_ns;  /* guest's time minus the host's */
-	int64_t last_s;     /* guest's second when last looked at */
-	int64_t last_tick;  /* periodic tick when last looked at */
+	int64_t offset_ns; /* guest's time minus the host's */
+	int64_t last_s;	   /* guest's second when last looked at */
+	int64_t last_tick; /* periodic tick when last looked at */
 	bool line;
 };
 
@@ -329,7 +345,7 @@ static void rtc_reset(struct dev *d)
 
 	pthread_mutex_lock(&r->lock);
 	r->index = 0;
-	write_b(r, r->reg[REG_B] & (uint8_t)~(EV_ALL | B_SET));
+	write_b(r, r->reg[REG_B] & (uint8_t) ~(EV_ALL | B_SET));
 	r->reg[REG_C] = 0;
 	update_irq(r);
 	pthread_mutex_unlock(&r->lock);
@@ -370,8 +386,10 @@ static void rtc_destroy(struct dev *d)
 }
 
 static const struct snap_field rtc_fields[] = {
-	SNAP_FIELD(struct rtc, index),	   SNAP_FIELD(struct rtc, reg),
-	SNAP_FIELD(struct rtc, offset_ns), SNAP_FIELD(struct rtc, line),
+	SNAP_FIELD(struct rtc, index),
+	SNAP_FIELD(struct rtc, reg),
+	SNAP_FIELD(struct rtc, offset_ns),
+	SNAP_FIELD(struct rtc, line),
 	SNAP_END,
 };
 

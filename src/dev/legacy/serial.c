@@ -13,13 +13,26 @@
 
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCRATCH, REG_COUNT };
 enum { IER_RX = 1, IER_THRE = 2, IER_LINE = 4, IER_MODEM = 8 };
-enum { IIR_NONE = 1, IIR_MODEM = 0, IIR_THRE = 2, IIR_RX = 4, IIR_LINE = 6, IIR_TIMEOUT = 12,
-       IIR_FIFO = 0xc0 };
+enum {
+	IIR_NONE = 1,
+	IIR_MODEM = 0,
+	IIR_THRE = 2,
+	IIR_RX = 4,
+	IIR_LINE = 6,
+	IIR_TIMEOUT = 12,
+	IIR_FIFO = 0xc0
+};
 enum { FCR_ENABLE = 1, FCR_CLEAR_RX = 2 };
 enum { LCR_DLAB = 0x80 };
 enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 0x10 };
-enum { LSR_READY = 1, LSR_OVERRUN = 2, LSR_BREAK = 0x10, LSR_THRE = 0x20, LSR_IDLE = 0x40,
-       LSR_ERRORS = 0x1e };
+enum {
+	LSR_READY = 1,
+	LSR_OVERRUN = 2,
+	LSR_BREAK = 0x10,
+	LSR_THRE = 0x20,
+	LSR_IDLE = 0x40,
+	LSR_ERRORS = 0x1e
+};
 enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
 enum { FIFO_SIZE = 16 };
 
@@ -29,7 +42,7 @@ struct serial {
 	struct serial_cfg cfg;
 	struct pio_range range;
 	uint8_t ier, fcr, lcr, mcr, errors, scratch, divisor[2];
-	uint8_t modem;   /* MSR bits 7:4 */
+	uint8_t modem;	 /* MSR bits 7:4 */
 	uint8_t changes; /* MSR bits 3:0 */
 	bool thre_pending, line, refused;
 	uint8_t fifo[FIFO_SIZE];
@@ -108,8 +121,10 @@ static void update_modem(struct serial *p)
 	uint8_t now = MSR_CTS | MSR_DSR | MSR_DCD, diff;
 
 	if (p->mcr & MCR_LOOP)
-		now = (uint8_t)((p->mcr & MCR_RTS ? MSR_CTS : 0) | (p->mcr & MCR_DTR ? MSR_DSR : 0) |
-				(p->mcr & MCR_OUT1 ? MSR_RI : 0) | (p->mcr & MCR_OUT2 ? MSR_DCD : 0));
+		now = (uint8_t)((p->mcr & MCR_RTS ? MSR_CTS : 0) |
+				(p->mcr & MCR_DTR ? MSR_DSR : 0) |
+				(p->mcr & MCR_OUT1 ? MSR_RI : 0) |
+				(p->mcr & MCR_OUT2 ? MSR_DCD : 0));
 	diff = now ^ p->modem;
 	if (now & MSR_RI)
 		diff &= (uint8_t)~MSR_RI; /* only its end counts */
@@ -305,13 +320,20 @@ static void serial_destroy(struct dev *d)
 }
 
 static const struct snap_field serial_fields[] = {
-	SNAP_FIELD(struct serial, ier),	    SNAP_FIELD(struct serial, fcr),
-	SNAP_FIELD(struct serial, lcr),	    SNAP_FIELD(struct serial, mcr),
-	SNAP_FIELD(struct serial, errors),  SNAP_FIELD(struct serial, scratch),
-	SNAP_FIELD(struct serial, divisor), SNAP_FIELD(struct serial, modem),
-	SNAP_FIELD(struct serial, changes), SNAP_FIELD(struct serial, thre_pending),
-	SNAP_FIELD(struct serial, line),    SNAP_FIELD(struct serial, fifo),
-	SNAP_FIELD(struct serial, head),    SNAP_FIELD(struct serial, count),
+	SNAP_FIELD(struct serial, ier),
+	SNAP_FIELD(struct serial, fcr),
+	SNAP_FIELD(struct serial, lcr),
+	SNAP_FIELD(struct serial, mcr),
+	SNAP_FIELD(struct serial, errors),
+	SNAP_FIELD(struct serial, scratch),
+	SNAP_FIELD(struct serial, divisor),
+	SNAP_FIELD(struct serial, modem),
+	SNAP_FIELD(struct serial, changes),
+	SNAP_FIELD(struct serial, thre_pending),
+	SNAP_FIELD(struct serial, line),
+	SNAP_FIELD(struct serial, fifo),
+	SNAP_FIELD(struct serial, head),
+	SNAP_FIELD(struct serial, count),
 	SNAP_END,
 };
 

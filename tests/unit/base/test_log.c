@@ -124,8 +124,8 @@ static void limit_opens_again(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(threshold_and_format),	   cmocka_unit_test(raw_terminal_gets_cr),
-		cmocka_unit_test(long_line_is_one_line),   cmocka_unit_test(guest_lines_are_limited),
+		cmocka_unit_test(threshold_and_format),	 cmocka_unit_test(raw_terminal_gets_cr),
+		cmocka_unit_test(long_line_is_one_line), cmocka_unit_test(guest_lines_are_limited),
 		cmocka_unit_test(limit_opens_again),
 	};
 

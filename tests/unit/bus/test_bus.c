@@ -145,9 +145,12 @@ static void irqs_before_an_engine_are_dropped(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(owner_gets_the_whole_access),		T(unclaimed_ports_read_ones),
-		T(wide_access_is_split_between_owners), T(top_of_the_space_wraps),
-		T(ranges_are_checked),			T(irqs_before_an_engine_are_dropped),
+		T(owner_gets_the_whole_access),
+		T(unclaimed_ports_read_ones),
+		T(wide_access_is_split_between_owners),
+		T(top_of_the_space_wraps),
+		T(ranges_are_checked),
+		T(irqs_before_an_engine_are_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

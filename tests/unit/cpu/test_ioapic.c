@@ -18,7 +18,7 @@ static void registers(void **state)
 	assert_int_equal(ioapic_rd(0), 0x0f000000);
 	ioapic_wr(0x12, 0xffffffff);
 	assert_int_equal(ioapic_rd(0x12), 0x1afff); /* status and remote IRR are read-only */
-	assert_int_equal(ioapic_rd(0x40), 0);       /* past the table */
+	assert_int_equal(ioapic_rd(0x40), 0);	    /* past the table */
 }
 
 static void edge(void **state)
@@ -120,7 +120,8 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fix_setup, fix_teardown)
 	const struct CMUnitTest tests[] = {
-		T(registers), T(edge), T(level), T(directed_eoi), T(timer_is_pin_2), T(nmi_and_logical),
+		T(registers),	 T(edge),	    T(level),
+		T(directed_eoi), T(timer_is_pin_2), T(nmi_and_logical),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

