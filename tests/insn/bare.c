@@ -100,6 +100,7 @@ __attribute__((no_stack_protector, target("fsgsbase"))) static void handler(int 
 	uint64_t fs = _readfsbase_u64(), gs = _readgsbase_u64(), next_fs = libc_fs;
 	uint8_t *fp = (uint8_t *)uc->uc_mcontext.fpregs;
 
+	__writeeflags(X86_FL_R1 | X86_FL_IF); /* neither AC for us nor NT and ID for the next case */
 	_writefsbase_u64(libc_fs);
 	(void)si;
 	if (!running) {
@@ -214,15 +215,20 @@ struct bare *bare_start(struct batch *b)
 int bare_run(struct bare *x)
 {
 	char b = 1;
+	int status;
 
-	if (write(x->fd, &b, 1) != 1 || read(x->fd, &b, 1) != 1)
-		return -EPIPE;
-	return 0;
+	if (write(x->fd, &b, 1) == 1 && read(x->fd, &b, 1) == 1)
+		return 0;
+	if (waitpid(x->pid, &status, 0) == x->pid)
+		printf("child on the bare host: wait status %x\n", (unsigned)status);
+	x->pid = -1;
+	return -EPIPE;
 }
 
 void bare_stop(struct bare *x)
 {
 	close(x->fd);
-	waitpid(x->pid, NULL, 0);
+	if (x->pid > 0)
+		waitpid(x->pid, NULL, 0);
 	free(x);
 }

@@ -160,7 +160,8 @@ static uint64_t pick_target(const struct x86_insn *in, uint64_t *s)
 	case 1: return DATA_VA - size + (r % (2 * size)); /* near or before the start */
 	case 2: return DATA_VA + DATA_RW_SIZE - (r % (2 * size)); /* from writable into read-only */
 	case 3: return DATA_VA + DATA_RW_SIZE + r % (PAGE - size); /* read-only */
-	case 4: return r;                                 /* mostly not canonical */
+	case 4: /* mostly not canonical; misaligned as well it would be either fault */
+		return in->attr & IA_ALIGN ? r & ~(uint64_t)align : r;
 	case 5: return DATA_VA + PAGE - (r % size);       /* crosses a page inside */
 	case 6:
 	case 7: return DATA_VA + r % (DATA_RW_SIZE - size); /* unaligned */

@@ -39,6 +39,7 @@ static const struct {
 	{ X86_ID_CALLF, TABLES },   { X86_ID_JMPF, TABLES },    { X86_ID_POP_SEG, TABLES },
 	{ X86_ID_LSS, TABLES },     { X86_ID_LFS, TABLES },     { X86_ID_LGS, TABLES },
 #undef TABLES
+	{ X86_ID_INT1, "under a hypervisor the saved RIP is not reliably the next instruction's" },
 	{ X86_ID_SYSCALL, "enters the host's kernel" },
 	{ X86_ID_SYSENTER, "enters the host's kernel" },
 };

@@ -16,6 +16,7 @@
 #include "case.h"
 #include "cpu/engine.h"
 #include "gen.h"
+#include "x86/cpuid.h"
 
 struct options {
 	const char *engine, *row;
@@ -78,7 +79,7 @@ static int parse(int argc, char **argv, struct options *o)
 }
 
 /* Rows that take part; prints those that do not, by reason, when asked. */
-static unsigned choose_rows(const struct options *o, unsigned *rows)
+static unsigned choose_rows(const struct options *o, const struct x86_cpuid *guest, unsigned *rows)
 {
 	unsigned n = 0, without = 0;
 
@@ -92,6 +93,8 @@ static unsigned choose_rows(const struct options *o, unsigned *rows)
 			continue;
 		if (!why && !host_has(r->feature))
 			why = "the host lacks it";
+		if (!why && !x86_has(guest, (enum x86_feature)r->feature))
+			why = "not shown to guests";
 		if (!why && gen_encode(r, &seed, b) == 0)
 			why = "no encoding in 64-bit mode";
 		if (why) {
@@ -210,6 +213,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .engine = "interp", .cases = 20000, .seed = 1, .insns = 1, .show = 40 };
 	static unsigned rows[4096], bad_by_row[4096];
+	static struct x86_cpuid cpuid;
 	static struct coverage cov = { .bad = bad_by_row };
 	const struct cpu_engine *e;
 	struct case_plan plan;
@@ -226,7 +230,9 @@ int main(int argc, char **argv)
 	}
 	e = find_engine(o.engine);
 	b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	plan = (struct case_plan){ .seed = o.seed, .rows = rows, .nrows = choose_rows(&o, rows), .max_insns = o.insns };
+	x86_cpuid_build(&cpuid, &(struct x86_cpuid_options){ .vcpus = 1, .invtsc = true, .hypervisor = true });
+	plan = (struct case_plan){ .seed = o.seed, .rows = rows, .max_insns = o.insns };
+	plan.nrows = choose_rows(&o, &cpuid, rows);
 	if (!e || b == MAP_FAILED || plan.nrows == 0) {
 		fprintf(stderr, "insn-test: no such engine, or no such row\n");
 		return 2;

@@ -97,7 +97,7 @@ struct dbt_insn_map {
 	uint8_t fix;        /* enum dbt_fix */
 	uint8_t flags;
 };
-enum dbt_fix { DBT_FIX_NONE, DBT_FIX_RDI_S1 /* guest RDI is in S1 */ };
+enum dbt_fix { DBT_FIX_NONE, DBT_FIX_RDI_S1, /* guest RDI is in S1 */ DBT_FIX_PUSHED /* flags on the host stack */ };
 #define DBT_MAP_SHADOW 1 /* not interruptible before this instruction */
 
 struct dbt_block {

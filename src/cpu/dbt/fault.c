@@ -60,6 +60,9 @@ static void apply_fix(struct dbt *d, const struct dbt_block *b, const struct dbt
 
 	if (m->fix == DBT_FIX_RDI_S1 && off >= m->fix_off)
 		r[REG_RDI] = r[REG_R10];
+	/* Between PUSHFQ and POP the return stack holds the flags. */
+	if (m->fix == DBT_FIX_PUSHED && off == m->fix_off)
+		r[REG_RSP] += 8;
 }
 
 static void leave_at(struct dbt *d, greg_t *r, gva_t rip, enum dbt_exit reason)

@@ -197,6 +197,15 @@ static void deliver(struct dbt *d)
 	}
 }
 
+/* An interrupt may have come between the exit and the lookup: is b still what the link leads to? */
+static bool link_leads_to(const struct dbt *d, uint32_t n, const struct dbt_block *b)
+{
+	const struct dbt_link *l = &d->link[n];
+
+	return l->target == b->va && l->from->mode == b->mode &&
+	       (!(b->mode & DBT_MODE_USER) || l->from->ram_off >> 12 == b->ram_off >> 12);
+}
+
 static struct dbt_block *next_block(struct dbt *d)
 {
 	struct dbt_tls *t = d->t;
@@ -209,7 +218,7 @@ static struct dbt_block *next_block(struct dbt *d)
 	b = dbt_lookup(d, t->st.rip, dbt_mode(d));
 	if (!b || dbt_options.no_chain)
 		return b;
-	if (reason == DBT_EXIT_LINK && flushes == d->flushes)
+	if (reason == DBT_EXIT_LINK && flushes == d->flushes && link_leads_to(d, link, b))
 		dbt_link_to(d, link, b);
 	else if (reason == DBT_EXIT_LOOKUP)
 		dbt_jc_set(d, b);
@@ -495,7 +504,7 @@ static void dbt_vm_close(void *vm)
 
 static void dbt_kick(struct vcpu *v)
 {
-	if (v->thread)
+	if (v->thread && v != vcpu_self)
 		pthread_kill(v->thread, CPU_KICK_SIGNAL);
 }
 

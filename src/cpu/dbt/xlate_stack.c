@@ -78,6 +78,8 @@ static enum xlate_result pushf(struct xlate *x)
 	stack_slot(x, -8);
 	emit_lea(e, S0, XL_MEM);
 	emit_u8(e, 0x9c);                                        /* PUSHFQ */
+	x->m->fix = DBT_FIX_PUSHED;
+	x->m->fix_off = (uint16_t)(e->p - x->b->host);
 	emit_bytes(e, (const uint8_t[]){ 0x41, 0x58 | (S2 & 7) }, 2); /* POP S2 */
 	emit_pext_mem(e, S2, S2, TLS(mask_flags));
 	emit_pdep_mem(e, S2, S2, TLS(mask_flags));

@@ -197,7 +197,7 @@ static void page_drop(struct interp_icache *ic, gpa_t gpa, uint64_t lines)
 		while ((p = *at)) {
 			if (p->gpa != gpa || p->mode != (enum x86_mode)m) {
 				at = &p->hash_next;
-			} else if (!(p->lines & lines)) {
+			} else if (!(p->lines & lines) && lines != ~0ull) {
 				left = true;
 				at = &p->hash_next;
 			} else {

@@ -24,8 +24,6 @@ static uint8_t last[2048];
 static size_t last_len;
 static uint8_t gateway[6];
 
-static void arp_answer(void);
-
 static int take(void *opaque, const struct iovec *iov, int n)
 {
 	uint8_t f[2048];
@@ -41,7 +39,7 @@ static int take(void *opaque, const struct iovec *iov, int n)
 
 static const struct net_port_ops ops = { .deliver = take };
 
-static void send(const uint8_t *f, size_t len)
+static void frame_send(const uint8_t *f, size_t len)
 {
 	const struct iovec iov = { (void *)(uintptr_t)f, len };
 
@@ -96,7 +94,7 @@ static void send_udp(const char *src, const char *dst, uint16_t sport, uint16_t 
 	put16(udp + 2, dport);
 	put16(udp + 4, (unsigned)(UDP + n));
 	memcpy(udp + UDP, data, n);
-	send(f, ETH + IP + UDP + n);
+	frame_send(f, ETH + IP + UDP + n);
 }
 
 /* Tells our address, and asks for the gateway's. */
@@ -106,7 +104,7 @@ static void arp_answer(void)
 			  0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 15, 10, 0, 2, 15,
 			  0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
 
-	send(f, sizeof(f));
+	frame_send(f, sizeof(f));
 }
 
 static int setup(void **state)
@@ -253,7 +251,7 @@ static void test_garbage(void **state)
 		/* never to anywhere outside */
 		memcpy(f + 30, "\x0a\x00\x02\x02", 4);
 		f[23] = (uint8_t)(i % 2 ? 1 : 200);
-		send(f, 14 + (seed >> 50) % 1600);
+		frame_send(f, 14 + (seed >> 50) % 1600);
 	}
 	test_dhcp(state);
 }
