@@ -65,7 +65,9 @@ int aio_open(struct aio *a, int fd, struct loop *l, enum blk_aio kind, struct er
 		err_set(e, r, "disk: asynchronous I/O: %s", strerror(-r));
 		goto out_event;
 	}
-	a->lfd = (struct loop_fd){ .fd = a->eventfd, .events = POLLIN, .ready = aio_ready, .opaque = a };
+	a->lfd = (struct loop_fd){
+		.fd = a->eventfd, .events = POLLIN, .ready = aio_ready, .opaque = a
+	};
 	r = loop_fd_add(l, &a->lfd);
 	if (r < 0) {
 		err_set(e, r, "disk: event loop: %s", strerror(-r));
@@ -205,7 +207,8 @@ static int deallocate(struct aio *a, const struct blk_req *r)
 		int mode = aio_falloc_mode(a, r);
 
 		if (mode < 0) /* a discard is advice, zeroes are a promise */
-			return r->op == BLK_DISCARD ? 0 : write_zero_bytes(a->fd, r->offset, r->len);
+			return r->op == BLK_DISCARD ? 0
+						    : write_zero_bytes(a->fd, r->offset, r->len);
 		if (fallocate(a->fd, mode, (off_t)r->offset, (off_t)r->len) == 0)
 			return 0;
 		if (errno == EINTR)
@@ -223,13 +226,10 @@ int aio_perform(struct aio *a, const struct blk_req *r, uint64_t already)
 {
 	switch (r->op) {
 	case BLK_READ:
-	case BLK_WRITE:
-		return transfer_all(a->fd, r, already);
-	case BLK_FLUSH:
-		return fdatasync(a->fd) < 0 ? -errno : 0;
+	case BLK_WRITE: return transfer_all(a->fd, r, already);
+	case BLK_FLUSH: return fdatasync(a->fd) < 0 ? -errno : 0;
 	case BLK_DISCARD:
-	case BLK_WRITE_ZEROES:
-		return deallocate(a, r);
+	case BLK_WRITE_ZEROES: return deallocate(a, r);
 	}
 	return -EINVAL;
 }
@@ -253,7 +253,9 @@ void aio_finish(struct aio *a, struct blk_req *r, int64_t res)
 	r->result = settle(a, r, res);
 	if (r->result < 0)
 		log_guest("disk: %s of %llu bytes at %llu failed: %s",
-			  r->op == BLK_READ ? "read" : r->op == BLK_WRITE ? "write" : "request",
+			  r->op == BLK_READ    ? "read"
+			  : r->op == BLK_WRITE ? "write"
+					       : "request",
 			  (unsigned long long)r->len, (unsigned long long)r->offset,
 			  strerror(-r->result));
 	r->done(r);

@@ -42,16 +42,12 @@ out_free:
 static void prepare(const struct aio *a, struct io_uring_sqe *s, struct blk_req *r, int mode)
 {
 	switch (r->op) {
-	case BLK_READ:
-		io_uring_prep_readv(s, a->fd, r->iov, (unsigned)r->iovcnt, r->offset);
-		break;
+	case BLK_READ: io_uring_prep_readv(s, a->fd, r->iov, (unsigned)r->iovcnt, r->offset); break;
 	case BLK_WRITE:
 		io_uring_prep_writev2(s, a->fd, r->iov, (unsigned)r->iovcnt, r->offset,
 				      r->durable ? RWF_DSYNC : 0);
 		break;
-	case BLK_FLUSH:
-		io_uring_prep_fsync(s, a->fd, IORING_FSYNC_DATASYNC);
-		break;
+	case BLK_FLUSH: io_uring_prep_fsync(s, a->fd, IORING_FSYNC_DATASYNC); break;
 	case BLK_DISCARD:
 	case BLK_WRITE_ZEROES:
 		io_uring_prep_fallocate(s, a->fd, mode, (off_t)r->offset, (off_t)r->len);

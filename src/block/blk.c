@@ -29,13 +29,15 @@ static int check_size(const struct blk *b, struct err *e)
 	const char *path = b->cfg.path;
 
 	if (b->size < least)
-		return err_set(e, -EINVAL,
-			       "disk %s: %llu bytes are too few (at least %llu); enlarge it: truncate -s 1G %s",
-			       path, (unsigned long long)b->size, (unsigned long long)least, path);
+		return err_set(
+			e, -EINVAL,
+			"disk %s: %llu bytes are too few (at least %llu); enlarge it: truncate -s 1G %s",
+			path, (unsigned long long)b->size, (unsigned long long)least, path);
 	if (b->size % BLK_SECTOR != 0)
-		return err_set(e, -EINVAL,
-			       "disk %s: its size, %llu bytes, is no multiple of 512; truncate -s %%512 %s mends it",
-			       path, (unsigned long long)b->size, path);
+		return err_set(
+			e, -EINVAL,
+			"disk %s: its size, %llu bytes, is no multiple of 512; truncate -s %%512 %s mends it",
+			path, (unsigned long long)b->size, path);
 	return 0;
 }
 
@@ -55,7 +57,8 @@ struct blk *blk_open(const struct blk_cfg *cfg, struct loop *l, struct err *e)
 	b->phys_block = 4096;
 	b->format = format_find(cfg->format);
 	if (b->format == NULL) {
-		err_set(e, -EINVAL, "disk %s: unknown format '%s'; ring3 knows raw", cfg->path, cfg->format);
+		err_set(e, -EINVAL, "disk %s: unknown format '%s'; ring3 knows raw", cfg->path,
+			cfg->format);
 		goto out_free;
 	}
 	if (b->format->open(b, e) < 0)

@@ -22,15 +22,15 @@ enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 
 struct blk_req {
 	enum blk_op op;
-	bool durable;      /* WRITE: on stable storage when done */
-	bool may_unmap;    /* WRITE_ZEROES: the space may be given back */
+	bool durable;	   /* WRITE: on stable storage when done */
+	bool may_unmap;	   /* WRITE_ZEROES: the space may be given back */
 	uint64_t offset;   /* bytes, a multiple of BLK_SECTOR, as is len */
-	uint64_t len;      /* READ, WRITE: what iov adds up to */
+	uint64_t len;	   /* READ, WRITE: what iov adds up to */
 	struct iovec *iov; /* READ, WRITE: at most IOV_MAX; left alone by the block layer */
 	int iovcnt;
 	void (*done)(struct blk_req *r);
 	void *opaque;
-	int result;           /* 0 or -errno */
+	int result;	      /* 0 or -errno */
 	struct blk_req *next; /* private to the block layer */
 };
 
@@ -40,8 +40,8 @@ struct blk_cfg {
 	const char *path;
 	const char *format; /* NULL: raw */
 	bool readonly;
-	enum blk_aio aio;   /* AUTO: io_uring, or threads where it is denied */
-	uint64_t min_size;  /* bytes; a smaller image is refused; 0: one sector */
+	enum blk_aio aio;  /* AUTO: io_uring, or threads where it is denied */
+	uint64_t min_size; /* bytes; a smaller image is refused; 0: one sector */
 };
 
 struct blk;
@@ -65,8 +65,8 @@ struct blk {
 	const struct blk_format *format;
 	void *priv; /* the format's */
 	struct loop *loop;
-	struct blk_cfg cfg; /* cfg.path is the disk's own copy */
-	uint64_t size;      /* bytes, set by format->open */
+	struct blk_cfg cfg;  /* cfg.path is the disk's own copy */
+	uint64_t size;	     /* bytes, set by format->open */
 	uint64_t phys_block; /* the host's natural unit, bytes */
 };
 

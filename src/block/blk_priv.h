@@ -36,7 +36,7 @@ struct aio {
 	void *priv;
 	struct loop *loop;
 	struct loop_fd lfd;
-	unsigned inflight; /* atomic */
+	unsigned inflight;	      /* atomic */
 	bool no_zero_range, no_punch; /* found out: the host file system cannot */
 };
 extern const struct aio_ops aio_uring_ops, aio_threads_ops;

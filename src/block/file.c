@@ -20,7 +20,8 @@ static int file_lock(int fd, const char *path, bool readonly, struct err *e)
 	if (fcntl(fd, F_OFD_SETLK, &fl) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
-		return err_set(e, -EBUSY, "disk %s: locked by another ring3; stop that one, or use a copy",
+		return err_set(e, -EBUSY,
+			       "disk %s: locked by another ring3; stop that one, or use a copy",
 			       path);
 	log_warn("disk %s: cannot be locked (%s): nothing keeps another ring3 from using it", path,
 		 strerror(errno));

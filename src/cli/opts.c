@@ -87,7 +87,7 @@ static int take(const struct opt *table, void *dst, int left, char **argv, struc
 		return unknown(table, name, n, e);
 	if (!o->arg && value)
 		return err_set(e, -EINVAL, "--%s takes no value", o->name);
-	if (o->arg && !value) {
+	if (o->arg && o->arg[0] != '[' && !value) {
 		if (left < 2)
 			return err_set(e, -EINVAL, "--%s wants a value: --%s %s", o->name, o->name,
 				       o->arg);
@@ -136,7 +136,8 @@ static void help_row(const struct opt *o, FILE *f)
 	const char *line = o->help, *end;
 	size_t n;
 
-	snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+	snprintf(left, sizeof(left), "--%s%s%s", o->name,
+		 o->arg && o->arg[0] != '[' ? " " : "", o->arg ? o->arg : "");
 	fprintf(f, "  %-*s", HELP_COLUMN, left);
 	if (strlen(left) > HELP_COLUMN)
 		fprintf(f, "\n  %-*s", HELP_COLUMN, "");

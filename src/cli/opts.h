@@ -22,7 +22,7 @@ typedef int (*opt_setter)(void *member, const char *value, const struct opt *o, 
 
 struct opt {
 	const char *name; /* without dashes; NULL ends the table */
-	const char *arg;  /* what --help calls the value; NULL: a flag */
+	const char *arg;  /* what --help calls the value; NULL: a flag; "[=N]": only after an equals sign, else NULL is set */
 	const char *help; /* lines separated by \n */
 	opt_setter set;
 	size_t offset;    /* of the member in the caller's struct */

@@ -16,6 +16,12 @@
 
 static const char *const console_names[] = { "serial", "virtio", NULL };
 
+static int set_lockstep(void *member, const char *value, const struct opt *o, struct err *e)
+{
+	*(int64_t *)member = 0;
+	return value ? opt_int(member, value, o, e) : 0;
+}
+
 #define ROW(n, a, s, m, h) { .name = n, .arg = a, .help = h, .set = s, .offset = offsetof(struct run_opts, m) }
 
 const struct opt run_opt_table[] = {
@@ -63,6 +69,14 @@ const struct opt run_opt_table[] = {
 	ROW("engine", "NAME", opt_string, engine,
 	    "auto (default), or strictly: dbt (binary translation),\n"
 	    "interp (slow reference)"),
+	{ .name = "lockstep",
+	  .arg = "[=N]",
+	  .help = "runs dbt and interp side by side in virtual time and stops at the\n"
+		  "first difference; N: ends after so many guest instructions",
+	  .set = set_lockstep,
+	  .offset = offsetof(struct run_opts, lockstep),
+	  .min = 1,
+	  .max = INT64_MAX },
 	ROW("no-reboot", NULL, opt_flag, no_reboot, "a guest's reset ends the program"),
 	ROW("no-invtsc", NULL, opt_flag, no_invtsc, "do not show an invariant TSC: Linux then takes kvm-clock"),
 	ROW("stats", NULL, opt_flag, stats, "print counters at the end"),
@@ -101,6 +115,18 @@ static int check_memory(struct run_opts *o, struct err *e)
 	if (o->memory > have)
 		return err_set(e, -ENOMEM, "--memory: %llu MiB is more than this host has (%llu MiB): give less",
 			       (unsigned long long)(o->memory / MiB), (unsigned long long)(have / MiB));
+	return 0;
+}
+
+static int check_lockstep(struct run_opts *o, struct err *e)
+{
+	if (o->lockstep < 0)
+		return 0;
+	if (strcmp(o->engine, "auto") != 0 && strcmp(o->engine, "lockstep") != 0)
+		return err_set(e, -EINVAL, "--lockstep runs dbt and interp: give no --engine beside it");
+	if (o->cpus != 1)
+		return err_set(e, -EINVAL, "--lockstep runs one CPU: use --cpus 1");
+	o->engine = "lockstep";
 	return 0;
 }
 
@@ -176,11 +202,13 @@ int run_opts_parse(struct run_opts *o, int argc, char **argv, struct err *e)
 	unsigned words;
 	int r;
 
-	*o = (struct run_opts){ .engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1 };
+	*o = (struct run_opts){ .engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1 };
 	r = opts_parse(run_opt_table, o, argc, argv, NULL, 0, &words, e);
 	if (r || o->help)
 		return r;
-	r = check_memory(o, e);
+	r = check_lockstep(o, e);
+	if (!r)
+		r = check_memory(o, e);
 	if (!r)
 		r = check_lists(o, e);
 	if (!r)
@@ -208,6 +236,7 @@ void run_opts_vmm(const struct run_opts *o, struct vmm_cfg *c)
 			.invtsc = !o->no_invtsc,
 		},
 		.engine = o->engine,
+		.lockstep_limit = o->lockstep > 0 ? (uint64_t)o->lockstep : 0,
 		.no_reboot = o->no_reboot,
 	};
 	for (unsigned i = 0; i < o->disk.n; i++)

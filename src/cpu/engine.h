@@ -13,6 +13,7 @@ enum cpu_exit_reason {
 	CPU_EXIT_SHUTDOWN, /* triple fault */
 	CPU_EXIT_KICKED,
 	CPU_EXIT_ERROR,    /* host-side failure: msg says what; the VM must end */
+	CPU_EXIT_END,      /* the engine did what it was asked for (lockstep's count): the VM may end */
 };
 
 struct cpu_exit {
@@ -38,9 +39,9 @@ struct cpu_engine {
 	int (*set_state)(struct vcpu *v, const struct x86_state *s);
 };
 
-extern const struct cpu_engine engine_interp, engine_dbt;
+extern const struct cpu_engine engine_interp, engine_dbt, engine_lockstep;
 
-/* NULL-terminated, in order of preference for "auto". */
+/* NULL-terminated, in order of preference for "auto", which never reaches lockstep: interp runs everywhere. */
 extern const struct cpu_engine *const cpu_engines[];
 
 #endif

@@ -7,9 +7,8 @@
 #include "cpu/pvclock.h"
 
 #include <string.h>
-#include <time.h>
-#include <x86intrin.h>
 
+#include "loop/clock.h"
 #include "x86/cpuid.h"
 
 #define NS_PER_S 1000000000ull
@@ -60,7 +59,7 @@ bool pvclock_write_system_time(struct vcpu *v, uint64_t msr)
 
 static uint64_t system_time_now(const struct vcpu *v)
 {
-	const uint64_t tsc = __rdtsc() + v->s->tsc_offset - v->s->tsc_adjust;
+	const uint64_t tsc = clock_tsc() + v->s->tsc_offset - v->s->tsc_adjust;
 
 	return (uint64_t)((unsigned __int128)tsc * NS_PER_S / v->cpuid->tsc_hz);
 }
@@ -68,11 +67,8 @@ static uint64_t system_time_now(const struct vcpu *v)
 bool pvclock_write_wall_clock(struct vcpu *v, uint64_t msr)
 {
 	struct wall_clock w = { .version = 2 };
-	struct timespec ts;
-	uint64_t boot;
+	const uint64_t boot = (uint64_t)clock_realtime_ns() - system_time_now(v);
 
-	clock_gettime(CLOCK_REALTIME, &ts);
-	boot = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec - system_time_now(v);
 	w.sec = (uint32_t)(boot / NS_PER_S);
 	w.nsec = (uint32_t)(boot % NS_PER_S);
 	return mem_copy_in(v->mem, msr, &w, sizeof(w)) == 0;

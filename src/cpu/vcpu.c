@@ -6,7 +6,7 @@
 
 __thread struct vcpu *vcpu_self;
 
-const struct cpu_engine *const cpu_engines[] = { &engine_dbt, &engine_interp, NULL };
+const struct cpu_engine *const cpu_engines[] = { &engine_dbt, &engine_interp, &engine_lockstep, NULL };
 
 void vcpu_kick(struct vcpu *v)
 {

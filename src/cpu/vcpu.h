@@ -49,6 +49,11 @@ struct vcpu_hooks {
 	void (*cr3_load)(struct vcpu *v, uint64_t old_cr3, bool keep); /* after s->cr3 changed; keep: bit 63 with PCIDE */
 	/* RAM was written at [gpa, gpa+len) by interp: translated code there is stale. */
 	void (*ram_written)(struct vcpu *v, gpa_t gpa, unsigned len);
+	/* Lockstep's: an accessed or dirty bit was set in a page-table entry; MMIO and random numbers from elsewhere. */
+	void (*entry_marked)(struct vcpu *v, gpa_t gpa, unsigned size);
+	uint64_t (*mmio_read)(struct vcpu *v, gpa_t gpa, unsigned size);
+	void (*mmio_write)(struct vcpu *v, gpa_t gpa, uint64_t val, unsigned size);
+	uint64_t (*random)(struct vcpu *v);
 };
 
 struct vcpu {

@@ -8,11 +8,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_EVENTS = 64, FIRST_TIMERS = 32 };
@@ -26,25 +26,9 @@ struct loop {
 	size_t timers, heap_room;
 	pthread_mutex_t lock;
 	struct loop_work *posted, **posted_tail;
+	pthread_mutex_t gate;
+	atomic_uint gate_wanted;
 };
-
-static int64_t clock_ns(clockid_t id)
-{
-	struct timespec ts;
-
-	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-int64_t clock_monotonic_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
-}
-
-int64_t clock_realtime_ns(void)
-{
-	return clock_ns(CLOCK_REALTIME);
-}
 
 static int loop_open_fds(struct loop *l)
 {
@@ -72,6 +56,7 @@ struct loop *loop_new(struct err *e)
 	l->wakefd = -1;
 	l->posted_tail = &l->posted;
 	pthread_mutex_init(&l->lock, NULL);
+	pthread_mutex_init(&l->gate, NULL);
 	l->heap_room = FIRST_TIMERS;
 	l->heap = calloc(l->heap_room + 1, sizeof(struct loop_timer *));
 	r = l->heap != NULL ? loop_open_fds(l) : -ENOMEM;
@@ -92,6 +77,7 @@ void loop_free(struct loop *l)
 	if (l->wakefd >= 0)
 		close(l->wakefd);
 	pthread_mutex_destroy(&l->lock);
+	pthread_mutex_destroy(&l->gate);
 	free(l->heap);
 	free(l);
 }
@@ -302,7 +288,8 @@ static int64_t wait_ns(const struct loop *l, int64_t timeout_ns)
 {
 	int64_t left;
 
-	if (l->timers == 0 || timeout_ns == 0)
+	/* In virtual time whoever moves the clock runs the timers. */
+	if (timeout_ns == 0 || clock_is_virtual() || l->timers == 0)
 		return timeout_ns;
 	left = MAX(l->heap[1]->deadline_ns - clock_monotonic_ns(), (int64_t)0);
 	return timeout_ns < 0 ? left : MIN(left, timeout_ns);
@@ -321,12 +308,42 @@ static int poll_events(struct loop *l, int64_t ns)
 	return MAX(n, 0); /* EINTR: nothing is ready, the caller comes again */
 }
 
+bool loop_gate_try_close(struct loop *l)
+{
+	return pthread_mutex_trylock(&l->gate) == 0;
+}
+
+void loop_gate_open(struct loop *l)
+{
+	pthread_mutex_unlock(&l->gate);
+}
+
+bool loop_gate_wanted(const struct loop *l)
+{
+	return atomic_load_explicit(&l->gate_wanted, memory_order_relaxed) != 0;
+}
+
+int loop_timers_run(struct loop *l)
+{
+	return run_timers(l);
+}
+
+int64_t loop_timers_next(const struct loop *l)
+{
+	return l->timers > 0 ? l->heap[1]->deadline_ns : INT64_MAX;
+}
+
 int loop_once(struct loop *l, int64_t timeout_ns)
 {
-	int n = run_fds(l, poll_events(l, wait_ns(l, timeout_ns)));
+	int ready = poll_events(l, wait_ns(l, timeout_ns)), n;
 
+	atomic_fetch_add(&l->gate_wanted, 1);
+	pthread_mutex_lock(&l->gate);
+	atomic_fetch_sub(&l->gate_wanted, 1);
+	n = run_fds(l, ready);
 	n += run_timers(l);
 	n += run_posted(l);
+	pthread_mutex_unlock(&l->gate);
 	return n;
 }
 

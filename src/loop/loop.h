@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "base/err.h"
+#include "loop/clock.h"
 
 struct loop;
 
@@ -59,7 +60,16 @@ int loop_once(struct loop *l, int64_t timeout_ns);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
-int64_t clock_monotonic_ns(void);
-int64_t clock_realtime_ns(void);
+/*
+ * The gate makes another thread (lockstep's vCPU) take turns with the loop's callbacks. While it is closed callbacks
+ * wait in front of it, and who closed it may run timers itself.
+ */
+bool loop_gate_try_close(struct loop *l);
+void loop_gate_open(struct loop *l);
+/* Does the loop's thread wait at the gate? Cheap. */
+bool loop_gate_wanted(const struct loop *l);
+/* Under a closed gate: runs the timers that are due; when the next one is (INT64_MAX: none). */
+int loop_timers_run(struct loop *l);
+int64_t loop_timers_next(const struct loop *l);
 
 #endif

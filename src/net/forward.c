@@ -57,8 +57,7 @@ int net_forward_parse(const char *s, struct net_forward *f, struct err *e)
 	if (strcmp(field[0], "tcp") != 0 && strcmp(field[0], "udp") != 0)
 		return bad(s, "begins with neither tcp nor udp", e);
 	f->udp = field[0][0] == 'u';
-	if (strchr(field[i], '.') != NULL &&
-	    inet_pton(AF_INET, field[i++], &f->host_addr) != 1)
+	if (strchr(field[i], '.') != NULL && inet_pton(AF_INET, field[i++], &f->host_addr) != 1)
 		return bad(s, "the host's address is not one", e);
 	if (i >= n || !port_parse(field[i++], &f->host_port))
 		return bad(s, "the host's port is not between 1 and 65535", e);

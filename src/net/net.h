@@ -18,7 +18,7 @@
 
 enum {
 	NET_MAC_LEN = 6,
-	NET_HDR_LEN = 14,      /* destination, source, type */
+	NET_HDR_LEN = 14, /* destination, source, type */
 	NET_MTU_DEFAULT = 1500,
 	NET_MTU_MAX = 65520,
 	NET_FRAME_MAX = 65550, /* larger ones are dropped */
@@ -39,8 +39,8 @@ struct net_port {
 	const char *name;
 	const struct net_port_ops *ops;
 	void *opaque;
-	bool uplink; /* takes a lock while it delivers and sends: one for each switch */
-	struct net_switch *sw;            /* private */
+	bool uplink;	       /* takes a lock while it delivers and sends: one for each switch */
+	struct net_switch *sw; /* private */
 	struct net_counters sent, taken; /* by, and to the port; atomic */
 };
 

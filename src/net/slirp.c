@@ -114,7 +114,8 @@ static void set_change(struct net_slirp *s, int fd, short events)
 
 static void timer_arm(struct net_slirp *s, int64_t due)
 {
-	struct itimerspec it = { .it_value = { .tv_sec = due / 1000000000, .tv_nsec = due % 1000000000 } };
+	struct itimerspec it = { .it_value = { .tv_sec = due / 1000000000,
+					       .tv_nsec = due % 1000000000 } };
 
 	if (due == s->armed_ns)
 		return;
@@ -386,7 +387,9 @@ struct net_slirp *net_slirp_open(const struct net_slirp_cfg *cfg, struct net_swi
 	pthread_mutex_init(&s->lock, NULL);
 	s->loop = l;
 	s->epfd = s->timerfd = -1;
-	s->port = (struct net_port){ .name = cfg->name, .ops = &port_ops, .opaque = s, .uplink = true };
+	s->port = (struct net_port){
+		.name = cfg->name, .ops = &port_ops, .opaque = s, .uplink = true
+	};
 	if (fds_open(s, e) < 0 || net_port_add(sw, &s->port, e) < 0)
 		goto out;
 	s->slirp = stack_new(s, cfg);

@@ -29,7 +29,7 @@ int net_forward_parse(const char *s, struct net_forward *f, struct err *e) MUST_
 struct net_slirp_cfg {
 	const char *name;
 	bool restricted;      /* the guest reaches nothing outside but forwarded connections */
-	unsigned mtu;         /* 0: 1500 */
+	unsigned mtu;	      /* 0: 1500 */
 	const char *hostname; /* told by DHCP; NULL: none */
 	const struct net_forward *forward;
 	unsigned forwards;

@@ -57,8 +57,8 @@ int net_port_add(struct net_switch *s, struct net_port *p, struct err *e)
 		r = err_set(e, -ENOSPC, "net %s: the switch has only %d ports", p->name, PORTS_MAX);
 	for (unsigned i = 0; i < s->ports && r == 0; i++) {
 		if (p->uplink && s->port[i]->uplink)
-			r = err_set(e, -EBUSY, "net %s: the switch has an uplink already: %s", p->name,
-				    s->port[i]->name);
+			r = err_set(e, -EBUSY, "net %s: the switch has an uplink already: %s",
+				    p->name, s->port[i]->name);
 	}
 	if (r == 0) {
 		s->port[s->ports++] = p;
@@ -214,11 +214,15 @@ int net_mac_parse(const char *s, uint8_t mac[NET_MAC_LEN], struct err *e)
 	unsigned b[NET_MAC_LEN];
 	int end = 0;
 
-	if (strlen(s) != 17 || sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4],
-				      &b[5], &end) != NET_MAC_LEN || end != 17)
-		return err_set(e, -EINVAL, "'%s' is no MAC address; write it like 52:54:00:12:34:56", s);
+	if (strlen(s) != 17 ||
+	    sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
+		   &end) != NET_MAC_LEN ||
+	    end != 17)
+		return err_set(e, -EINVAL,
+			       "'%s' is no MAC address; write it like 52:54:00:12:34:56", s);
 	if (b[0] & 1)
-		return err_set(e, -EINVAL, "'%s' is a group address; the first byte must be even", s);
+		return err_set(e, -EINVAL, "'%s' is a group address; the first byte must be even",
+			       s);
 	for (unsigned i = 0; i < NET_MAC_LEN; i++)
 		mac[i] = (uint8_t)b[i];
 	return 0;

@@ -93,6 +93,10 @@ static void handle_exit(struct vmm_cpu *c, const struct cpu_exit *x)
 		else
 			vmm_reset(m);
 		break;
+	case CPU_EXIT_END:
+		vmm_set_phase(m, VMM_STOP);
+		vmm_quit(m, VMM_END_OFF);
+		break;
 	case CPU_EXIT_ERROR:
 		vmm_fail(m, "vCPU %u: %s", c->v.index, x->msg);
 		break;

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/stats.h"
+#include "cpu/lockstep/lockstep.h"
 #include "vmm/vmm_priv.h"
 
 const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, struct err *e)
@@ -184,7 +185,7 @@ static void fill_io(struct vmm *v)
 /* Reset values for every vCPU: the first at the kernel's entry, the others waiting for it. */
 static int load_states(struct vmm *v, struct err *e)
 {
-	const uint64_t now = __builtin_ia32_rdtsc(); /* the guest's TSC starts at 0 */
+	const uint64_t now = clock_tsc(); /* the guest's TSC starts at 0 */
 
 	for (unsigned i = 0; i < v->ncpus; i++) {
 		struct vmm_cpu *c = &v->cpu[i];
@@ -414,6 +415,10 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 	v->engine = vmm_engine_choose(cfg->engine, &why, e);
 	if (!v->engine)
 		goto out;
+	if (v->engine == &engine_lockstep) {
+		lockstep_options.limit = cfg->lockstep_limit;
+		lockstep_time_start(loop);
+	}
 	v->machine = machine_create(&cfg->machine, loop, make_host(v, &host), e);
 	if (!v->machine || create_cpus(v, e) || load_states(v, e))
 		goto out;
@@ -427,6 +432,8 @@ void vmm_destroy(struct vmm *v)
 {
 	if (!v)
 		return;
+	if (v->engine == &engine_lockstep)
+		lockstep_time_end();
 	if (v->machine)
 		machine_destroy(v->machine);
 	for (unsigned i = 0; i < v->ncpus; i++)

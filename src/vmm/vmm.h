@@ -23,6 +23,7 @@ enum vmm_end {
 struct vmm_cfg {
 	struct machine_cfg machine;
 	const char *engine; /* "auto", or a name, strictly */
+	uint64_t lockstep_limit; /* engine lockstep: instructions, 0: no limit */
 	bool no_reboot;
 	/* Guest console output, from any thread; must not block for ever. */
 	void (*console_out)(void *opaque, enum machine_console which, const uint8_t *buf, size_t n);

@@ -42,6 +42,7 @@ enum { R_EAX, R_EBX, R_ECX, R_EDX };
 #define X8_EBX_OWN (BIT(26) | BIT(29))
 /* 0x80000021 EAX: no nested data breakpoints, LFENCE serialises, null selectors clear bases, SRSO_NO */
 #define X21_EAX (BIT(0) | BIT(2) | BIT(6) | BIT(29))
+#define X21_ECX (BIT(1) | BIT(2)) /* TSA_SQ_NO, TSA_L1_NO */
 /* KVM: no I/O delay, clocksource by the new MSRs, stable */
 #define KVM_FEATURES (BIT(1) | BIT(3) | BIT(24))
 
@@ -258,7 +259,7 @@ static void build_amd_topology(struct build *b)
 		add(b, 0x8000001du, sub, r);
 	}
 	add_any(b, 0x8000001eu, (struct x86_regs4){ 0, 0, 0, 0 });
-	add_any(b, 0x80000021u, (struct x86_regs4){ (uint32_t)X21_EAX, 0, 0, 0 });
+	add_any(b, 0x80000021u, (struct x86_regs4){ (uint32_t)X21_EAX, 0, (uint32_t)X21_ECX, 0 });
 }
 
 static void build_extended(struct build *b)

@@ -13,10 +13,10 @@ struct dec {
 	const uint8_t *buf;
 	unsigned n, pos;
 	enum x86_mode mode;
-	uint8_t rexb;       /* W R X B in bits 3..0, from REX or VEX */
-	uint8_t last_rep;   /* 0, F2 or F3: the last one counts */
-	uint8_t seg;        /* override or 0xff */
-	uint8_t raw_vvvv;   /* inverted, before the mode cut it */
+	uint8_t rexb;	  /* W R X B in bits 3..0, from REX or VEX */
+	uint8_t last_rep; /* 0, F2 or F3: the last one counts */
+	uint8_t seg;	  /* override or 0xff */
+	uint8_t raw_vvvv; /* inverted, before the mode cut it */
 	const struct dec_row *row;
 };
 
@@ -221,8 +221,10 @@ static int displacement(struct dec *d, unsigned size)
 static int modrm16(struct dec *d)
 {
 	static const uint8_t base[] = { X86_RBX, X86_RBX, X86_RBP, X86_RBP,
-		                        X86_RSI, X86_RDI, X86_RBP, X86_RBX };
-	static const uint8_t index[] = { X86_RSI, X86_RDI, X86_RSI, X86_RDI, 0xff, 0xff, 0xff, 0xff };
+					X86_RSI, X86_RDI, X86_RBP, X86_RBX };
+	static const uint8_t index[] = {
+		X86_RSI, X86_RDI, X86_RSI, X86_RDI, 0xff, 0xff, 0xff, 0xff
+	};
 	struct x86_insn *in = d->in;
 	unsigned rm = in->modrm & 7;
 
@@ -348,7 +350,8 @@ static void set_reg(struct x86_operand *o, enum x86_opkind kind, unsigned reg, u
 	o->enc = enc;
 }
 
-static int immediate_operand(struct dec *d, const struct dec_opnd *t, struct x86_operand *o, bool second)
+static int immediate_operand(struct dec *d, const struct dec_opnd *t, struct x86_operand *o,
+			     bool second)
 {
 	struct x86_insn *in = d->in;
 	uint64_t v;
@@ -390,9 +393,7 @@ static int reg_operand(struct dec *d, const struct dec_opnd *t, struct x86_opera
 	case 'C':
 		set_reg(o, OPK_CR, in->reg, ENC_REG);
 		return in->reg == 1 || (in->reg > 4 && in->reg != 8) ? -EILSEQ : 0;
-	case 'D':
-		set_reg(o, OPK_DR, in->reg, ENC_REG);
-		return in->reg > 7 ? -EILSEQ : 0;
+	case 'D': set_reg(o, OPK_DR, in->reg, ENC_REG); return in->reg > 7 ? -EILSEQ : 0;
 	default: return -EILSEQ;
 	}
 }
@@ -477,8 +478,9 @@ static int operands(struct dec *d)
 		case 'L':
 			r = need(d, 1);
 			if (r == 0)
-				set_reg(o, OPK_XMM, d->buf[d->pos] >> 4 & (d->mode == X86_MODE_64 ? 15u : 7u),
-				        ENC_IS4);
+				set_reg(o, OPK_XMM,
+					d->buf[d->pos] >> 4 & (d->mode == X86_MODE_64 ? 15u : 7u),
+					ENC_IS4);
 			if (r == 0)
 				r = immediate(d, 1, &in->imm);
 			break;
@@ -531,8 +533,11 @@ static void finish(struct dec *d)
 	else if (is_port_io(in->id))
 		in->opsize = (uint8_t)MIN(in->opsize, 4);
 	if ((in->attr & IA_STRING) && in->rep) {
-		in->op[in->nop++] = (struct x86_operand){ .kind = OPK_GPR, .reg = X86_RCX,
-			.size = in->addrsize, .access = OPA_RW, .enc = ENC_IMPLICIT };
+		in->op[in->nop++] = (struct x86_operand){ .kind = OPK_GPR,
+							  .reg = X86_RCX,
+							  .size = in->addrsize,
+							  .access = OPA_RW,
+							  .enc = ENC_IMPLICIT };
 	}
 	in->len = (uint8_t)d->pos;
 	memcpy(in->bytes, d->buf, d->pos);

@@ -9,19 +9,42 @@
 #include "x86/insn.h"
 
 /* What a row asks of the bytes: (key & mask) == val. Bits of the key: */
-#define DK_MODRM 0xffu          /* the ModRM byte */
-#define DK_PFX_SHIFT 8          /* 0 none, 1 66, 2 F3, 3 F2 */
+#define DK_MODRM 0xffu /* the ModRM byte */
+#define DK_PFX_SHIFT 8 /* 0 none, 1 66, 2 F3, 3 F2 */
 #define DK_PFX (3u << DK_PFX_SHIFT)
 #define DK_L (1u << 10)
 #define DK_W (1u << 11)
 #define DK_MODE64 (1u << 12)
-#define DK_REG (1u << 13)       /* mod == 3 */
-#define DK_B (1u << 14)         /* REX.B */
+#define DK_REG (1u << 13) /* mod == 3 */
+#define DK_B (1u << 14)	  /* REX.B */
 
 /* How big an operand is; the letters are those of insn.def. */
 enum dec_type {
-	DT_0, DT_B, DT_BS, DT_W, DT_D, DT_Q, DT_DQ, DT_X, DT_H, DT_F, DT_E, DT_V, DT_Z, DT_Y, DT_G,
-	DT_T, DT_P, DT_A, DT_S, DT_VW, DT_DB, DT_DW, DT_ENV, DT_FSAVE, DT_ASIZE,
+	DT_0,
+	DT_B,
+	DT_BS,
+	DT_W,
+	DT_D,
+	DT_Q,
+	DT_DQ,
+	DT_X,
+	DT_H,
+	DT_F,
+	DT_E,
+	DT_V,
+	DT_Z,
+	DT_Y,
+	DT_G,
+	DT_T,
+	DT_P,
+	DT_A,
+	DT_S,
+	DT_VW,
+	DT_DB,
+	DT_DW,
+	DT_ENV,
+	DT_FSAVE,
+	DT_ASIZE,
 };
 
 /* Where an operand is: SDM letters, and '.' for a fixed register (kind, reg in the operand). */
@@ -38,9 +61,9 @@ struct dec_opnd {
 
 struct dec_row {
 	uint16_t mask, val;
-	uint8_t space;        /* DEC_SPACE() */
+	uint8_t space;	      /* DEC_SPACE() */
 	uint8_t opcode, span; /* span: 8 for "+r", else 1 */
-	uint8_t pfx;          /* mandatory prefix class, 0 for none */
+	uint8_t pfx;	      /* mandatory prefix class, 0 for none */
 	bool modrm, mod_ignored, byte_form, vvvv, mem_only;
 	uint8_t nop;
 	struct dec_opnd op[DEC_MAX_OPS];

@@ -43,7 +43,12 @@ enum {
 };
 
 #define N(e, o, i, f, fl, a, n)                                                                    \
-	{ .enc = e, .ops = o, .flags = fl, .name = n, .attr = (uint32_t)(a), .id = X86_ID_##i,     \
+	{ .enc = e,                                                                                \
+	  .ops = o,                                                                                \
+	  .flags = fl,                                                                             \
+	  .name = n,                                                                               \
+	  .attr = (uint32_t)(a),                                                                   \
+	  .id = X86_ID_##i,                                                                        \
 	  .feat = X86_FEAT_##f },
 #define I(e, o, i, f, fl, a) N(e, o, i, f, fl, a, #i)
 static const struct {
@@ -213,38 +218,56 @@ static const struct {
 	uint8_t kind, reg, type;
 	bool high8;
 } fixed[] = {
-	{ "AL", '.', OPK_GPR, X86_RAX, DT_B, false },   { "CL", '.', OPK_GPR, X86_RCX, DT_B, false },
-	{ "AH", '.', OPK_GPR, X86_RAX, DT_B, true },    { "AX", '.', OPK_GPR, X86_RAX, DT_W, false },
-	{ "DX", '.', OPK_GPR, X86_RDX, DT_W, false },   { "EAX", '.', OPK_GPR, X86_RAX, DT_D, false },
-	{ "ECX", '.', OPK_GPR, X86_RCX, DT_D, false },  { "EDX", '.', OPK_GPR, X86_RDX, DT_D, false },
-	{ "EBX", '.', OPK_GPR, X86_RBX, DT_D, false },  { "RAX", '.', OPK_GPR, X86_RAX, DT_Q, false },
-	{ "RCX", '.', OPK_GPR, X86_RCX, DT_Q, false },  { "RDX", '.', OPK_GPR, X86_RDX, DT_Q, false },
-	{ "RBX", '.', OPK_GPR, X86_RBX, DT_Q, false },  { "R11", '.', OPK_GPR, X86_R11, DT_Q, false },
-	{ "rAX", '.', OPK_GPR, X86_RAX, DT_V, false },  { "rDX", '.', OPK_GPR, X86_RDX, DT_V, false },
-	{ "rBP", '.', OPK_GPR, X86_RBP, DT_V, false },  { "zAX", '.', OPK_GPR, X86_RAX, DT_Z, false },
-	{ "yAX", '.', OPK_GPR, X86_RAX, DT_Y, false },  { "yCX", '.', OPK_GPR, X86_RCX, DT_Y, false },
-	{ "yDX", '.', OPK_GPR, X86_RDX, DT_Y, false },  { "aAX", '.', OPK_GPR, X86_RAX, DT_ASIZE, false },
+	{ "AL", '.', OPK_GPR, X86_RAX, DT_B, false },
+	{ "CL", '.', OPK_GPR, X86_RCX, DT_B, false },
+	{ "AH", '.', OPK_GPR, X86_RAX, DT_B, true },
+	{ "AX", '.', OPK_GPR, X86_RAX, DT_W, false },
+	{ "DX", '.', OPK_GPR, X86_RDX, DT_W, false },
+	{ "EAX", '.', OPK_GPR, X86_RAX, DT_D, false },
+	{ "ECX", '.', OPK_GPR, X86_RCX, DT_D, false },
+	{ "EDX", '.', OPK_GPR, X86_RDX, DT_D, false },
+	{ "EBX", '.', OPK_GPR, X86_RBX, DT_D, false },
+	{ "RAX", '.', OPK_GPR, X86_RAX, DT_Q, false },
+	{ "RCX", '.', OPK_GPR, X86_RCX, DT_Q, false },
+	{ "RDX", '.', OPK_GPR, X86_RDX, DT_Q, false },
+	{ "RBX", '.', OPK_GPR, X86_RBX, DT_Q, false },
+	{ "R11", '.', OPK_GPR, X86_R11, DT_Q, false },
+	{ "rAX", '.', OPK_GPR, X86_RAX, DT_V, false },
+	{ "rDX", '.', OPK_GPR, X86_RDX, DT_V, false },
+	{ "rBP", '.', OPK_GPR, X86_RBP, DT_V, false },
+	{ "zAX", '.', OPK_GPR, X86_RAX, DT_Z, false },
+	{ "yAX", '.', OPK_GPR, X86_RAX, DT_Y, false },
+	{ "yCX", '.', OPK_GPR, X86_RCX, DT_Y, false },
+	{ "yDX", '.', OPK_GPR, X86_RDX, DT_Y, false },
+	{ "aAX", '.', OPK_GPR, X86_RAX, DT_ASIZE, false },
 	{ "aCX", '.', OPK_GPR, X86_RCX, DT_ASIZE, false },
 	{ "aSI", '.', OPK_GPR, X86_RSI, DT_ASIZE, false },
 	{ "aDI", '.', OPK_GPR, X86_RDI, DT_ASIZE, false },
-	{ "ES", '.', OPK_SEG, X86_ES, DT_W, false },    { "CS", '.', OPK_SEG, X86_CS, DT_W, false },
-	{ "SS", '.', OPK_SEG, X86_SS, DT_W, false },    { "DS", '.', OPK_SEG, X86_DS, DT_W, false },
-	{ "FS", '.', OPK_SEG, X86_FS, DT_W, false },    { "GS", '.', OPK_SEG, X86_GS, DT_W, false },
-	{ "ST0", '.', OPK_ST, 0, DT_T, false },         { "ST1", '.', OPK_ST, 1, DT_T, false },
-	{ "XMM0", '.', OPK_XMM, 0, DT_DQ, false },      { "STi", 'i', OPK_ST, 0, DT_T, false },
-	{ "1", '1', OPK_IMM, 0, DT_B, false },          { "mBXb", 'm', OPK_MEM, X86_RBX, DT_B, false },
-	{ "mDIq", 'm', OPK_MEM, X86_RDI, DT_Q, false }, { "mDI2", 'm', OPK_MEM, X86_RDI, DT_DQ, false },
+	{ "ES", '.', OPK_SEG, X86_ES, DT_W, false },
+	{ "CS", '.', OPK_SEG, X86_CS, DT_W, false },
+	{ "SS", '.', OPK_SEG, X86_SS, DT_W, false },
+	{ "DS", '.', OPK_SEG, X86_DS, DT_W, false },
+	{ "FS", '.', OPK_SEG, X86_FS, DT_W, false },
+	{ "GS", '.', OPK_SEG, X86_GS, DT_W, false },
+	{ "ST0", '.', OPK_ST, 0, DT_T, false },
+	{ "ST1", '.', OPK_ST, 1, DT_T, false },
+	{ "XMM0", '.', OPK_XMM, 0, DT_DQ, false },
+	{ "STi", 'i', OPK_ST, 0, DT_T, false },
+	{ "1", '1', OPK_IMM, 0, DT_B, false },
+	{ "mBXb", 'm', OPK_MEM, X86_RBX, DT_B, false },
+	{ "mDIq", 'm', OPK_MEM, X86_RDI, DT_Q, false },
+	{ "mDI2", 'm', OPK_MEM, X86_RDI, DT_DQ, false },
 };
 
 static const struct {
 	const char name[4];
 	uint8_t type;
 } types[] = {
-	{ "", DT_0 },    { "0", DT_0 },   { "b", DT_B },   { "bs", DT_BS }, { "w", DT_W },
-	{ "d", DT_D },   { "ss", DT_D },  { "q", DT_Q },   { "sd", DT_Q },  { "dq", DT_DQ },
-	{ "x", DT_X },   { "ps", DT_X },  { "pd", DT_X },  { "h", DT_H },   { "f", DT_F },
-	{ "e", DT_E },   { "v", DT_V },   { "z", DT_Z },   { "y", DT_Y },   { "g", DT_G },
-	{ "t", DT_T },   { "p", DT_P },   { "a", DT_A },   { "s", DT_S },   { "vw", DT_VW },
+	{ "", DT_0 },	 { "0", DT_0 },	  { "b", DT_B },   { "bs", DT_BS },   { "w", DT_W },
+	{ "d", DT_D },	 { "ss", DT_D },  { "q", DT_Q },   { "sd", DT_Q },    { "dq", DT_DQ },
+	{ "x", DT_X },	 { "ps", DT_X },  { "pd", DT_X },  { "h", DT_H },     { "f", DT_F },
+	{ "e", DT_E },	 { "v", DT_V },	  { "z", DT_Z },   { "y", DT_Y },     { "g", DT_G },
+	{ "t", DT_T },	 { "p", DT_P },	  { "a", DT_A },   { "s", DT_S },     { "vw", DT_VW },
 	{ "db", DT_DB }, { "dw", DT_DW }, { "n", DT_ENV }, { "N", DT_FSAVE },
 };
 
@@ -297,9 +320,10 @@ static void parse_flags(struct x86_row *p, const char *s)
 
 	for (; *s; s++) {
 		static const char letter[] = "CPAZSTIDOLNRMK";
-		static const uint64_t bit[] = { X86_FL_CF, X86_FL_PF, X86_FL_AF, X86_FL_ZF, X86_FL_SF,
-			                        X86_FL_TF, X86_FL_IF, X86_FL_DF, X86_FL_OF, X86_FL_IOPL,
-			                        X86_FL_NT, X86_FL_RF, X86_FL_VM, X86_FL_AC };
+		static const uint64_t bit[] = { X86_FL_CF, X86_FL_PF,	X86_FL_AF, X86_FL_ZF,
+						X86_FL_SF, X86_FL_TF,	X86_FL_IF, X86_FL_DF,
+						X86_FL_OF, X86_FL_IOPL, X86_FL_NT, X86_FL_RF,
+						X86_FL_VM, X86_FL_AC };
 		const char *at = strchr(letter, *s);
 
 		if (*s == '>')

@@ -18,7 +18,7 @@ static void init_decoder(ZydisDecoder *d, enum x86_mode mode)
 }
 
 const char *x86_disasm(char *buf, size_t n, enum x86_mode mode, const uint8_t *bytes, unsigned len,
-                       uint64_t rip)
+		       uint64_t rip)
 {
 	ZydisDecoder dec;
 	ZydisFormatter fmt;
@@ -30,8 +30,8 @@ const char *x86_disasm(char *buf, size_t n, enum x86_mode mode, const uint8_t *b
 	init_decoder(&dec, mode);
 	ZydisFormatterInit(&fmt, ZYDIS_FORMATTER_STYLE_INTEL);
 	if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, bytes, len, &in, op)) &&
-	    ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&fmt, &in, op, in.operand_count_visible, buf,
-	                                                 n, rip, NULL)))
+	    ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&fmt, &in, op, in.operand_count_visible,
+							 buf, n, rip, NULL)))
 		return buf;
 	snprintf(buf, n, "(bad)");
 	return buf;

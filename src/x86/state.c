@@ -34,8 +34,9 @@ static void init_common(struct x86_state *s)
 	s->rflags = X86_FL_R1;
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
 		s->seg[i] = (struct x86_seg){ .attr = SEG_ATTR_DATA, .limit = 0xffff };
-	s->seg[X86_CS] = (struct x86_seg){ .sel = 0xf000, .attr = SEG_ATTR_CODE, .limit = 0xffff,
-		                           .base = 0xffff0000 };
+	s->seg[X86_CS] = (struct x86_seg){
+		.sel = 0xf000, .attr = SEG_ATTR_CODE, .limit = 0xffff, .base = 0xffff0000
+	};
 	s->ldtr = (struct x86_seg){ .attr = SEG_ATTR_LDT, .limit = 0xffff };
 	s->tr = (struct x86_seg){ .attr = SEG_ATTR_TSS, .limit = 0xffff };
 	s->gdtr = s->idtr = (struct x86_dtable){ .limit = 0xffff };
@@ -52,10 +53,10 @@ static void init_common(struct x86_state *s)
 static void reset_fpu(struct x86_state *s)
 {
 	memset(s->xsave, 0, sizeof s->xsave);
-	put16(s->xsave, 0x0040);       /* FCW after RESET */
-	s->xsave[4] = 0xff;            /* abridged tag word: RESET leaves zeros tagged as such */
-	put32(s->xsave + 24, 0x1f80);  /* MXCSR */
-	put32(s->xsave + 28, 0xffff);  /* MXCSR_MASK */
+	put16(s->xsave, 0x0040);      /* FCW after RESET */
+	s->xsave[4] = 0xff;	      /* abridged tag word: RESET leaves zeros tagged as such */
+	put32(s->xsave + 24, 0x1f80); /* MXCSR */
+	put32(s->xsave + 28, 0xffff); /* MXCSR_MASK */
 	s->xsave[512] = X86_XCR0_X87 | X86_XCR0_SSE;
 	s->xcr0 = X86_XCR0_X87;
 }

@@ -32,6 +32,7 @@ static struct net_switch *sw;
 static struct net_port peer;
 static struct dev *console;
 static unsigned broken, answered;
+static bool wild; /* this round's driver is; the tame ones only pick odd requests */
 
 static uint32_t rnd(uint32_t n)
 {
@@ -42,23 +43,18 @@ static uint32_t rnd(uint32_t n)
 static uint64_t rnd_addr(void)
 {
 	switch (rnd(8)) {
-	case 0:
-		return DRV_RAM - rnd(64);
-	case 1:
-		return UINT64_MAX - rnd(64);
-	case 2:
-		return DRV_MMIO + rnd(0x10000);
-	case 3:
-		return DRV_RINGS + rnd(0x10000); /* the rings themselves */
-	default:
-		return DRV_DATA + rnd(0x10000);
+	case 0: return DRV_RAM - rnd(64);
+	case 1: return UINT64_MAX - rnd(64);
+	case 2: return DRV_MMIO + rnd(0x10000);
+	case 3: return DRV_RINGS + rnd(0x10000); /* the rings themselves */
+	default: return DRV_DATA + rnd(0x10000);
 	}
 }
 
 static uint32_t rnd_len(void)
 {
-	static const uint32_t some[] = { 0, 1, 11, 12, 15, 16, 17, 512, 513, 4096, 65536, 1 << 20,
-					 0x7fffffff, 0xffffffff };
+	static const uint32_t some[] = { 0,   1,   11,	 12,	15,	 16,	     17,
+					 512, 513, 4096, 65536, 1 << 20, 0x7fffffff, 0xffffffff };
 
 	return rnd(3) == 0 ? some[rnd(ARRAY_SIZE(some))] : 16 + rnd(64) * 16;
 }
@@ -71,7 +67,7 @@ static void rubbish_desc(struct drv_ring *r, gpa_t table, unsigned i, unsigned n
 	drv_desc(r, table, i, rnd_addr(), rnd_len(), flags, next);
 }
 
-/* Mostly good requests with one thing wrong now and then, so that the deep code is reached too. */
+/* Mostly good requests, a wild driver's with something wrong now and then, so that the deep code is reached too. */
 static void likely_chain(struct drv_ring *r)
 {
 	const gpa_t hdr = DRV_DATA + 32 * rnd(64);
@@ -81,8 +77,9 @@ static void likely_chain(struct drv_ring *r)
 	mem_store(m.mem, hdr, rnd(16), 4);
 	mem_store(m.mem, hdr + 8, rnd(DISK / 512 + 8), 8);
 	for (unsigned i = 1; i <= n; i++)
-		s[i] = (struct drv_seg){ DRV_DATA + 0x1000 + rnd(0x8000), 512u * (1 + rnd(4)), i > n / 2 };
-	if (rnd(6) == 0)
+		s[i] = (struct drv_seg){ DRV_DATA + 0x1000 + rnd(0x8000), 512u * (1 + rnd(4)),
+					 i > n / 2 };
+	if (wild && rnd(6) == 0)
 		s[rnd(n + 1)] = (struct drv_seg){ rnd_addr(), rnd_len(), rnd(2) };
 	if (rnd(3) == 0)
 		drv_add_indirect(r, DRV_DATA + 0x10000 + 0x100 * rnd(16), s, n + 1);
@@ -92,7 +89,7 @@ static void likely_chain(struct drv_ring *r)
 
 static void fill(struct drv_ring *r)
 {
-	if (rnd(3) != 0) {
+	if (!wild || rnd(3) != 0) {
 		for (unsigned i = rnd(5); i > 0; i--)
 			likely_chain(r);
 		return;
@@ -110,7 +107,8 @@ static void fill(struct drv_ring *r)
 static void poke(struct drv *v)
 {
 	const uint64_t val = rnd(2) ? rnd(16) : (uint64_t)rnd(UINT32_MAX) << rnd(32);
-	const gpa_t base[] = { v->common, v->isr, v->notify, v->common + 0x2000, v->common + 0x4000 };
+	const gpa_t base[] = { v->common, v->isr, v->notify, v->common + 0x2000,
+			       v->common + 0x4000 };
 	const gpa_t at = base[rnd(5)] + rnd(0x48);
 	const unsigned size = 1u << rnd(4);
 
@@ -148,13 +146,14 @@ static void round_of(unsigned i)
 	struct drv *v = &d[i];
 	uint32_t id, len;
 
+	wild = rnd(2);
 	restart(v, i);
 	for (unsigned k = 0; k < KICKS; k++) {
 		const unsigned q = rnd(queues[i]);
 
 		fill(&v->ring[q]);
 		drv_kick(v, q);
-		if (rnd(4) == 0)
+		if (wild && rnd(4) == 0)
 			poke(v);
 		outside();
 		while (drv_used(&v->ring[q], &id, &len))
@@ -208,7 +207,8 @@ static bool machine_build(char *path)
 	blk.disk = disk;
 	net.net = sw;
 	console = dev_create(&m.devs, m.bus, &virtio_console_class, "console0", &con, &e);
-	return console != NULL && dev_create(&m.devs, m.bus, &virtio_blk_class, "disk0", &blk, &e) &&
+	return console != NULL &&
+	       dev_create(&m.devs, m.bus, &virtio_blk_class, "disk0", &blk, &e) &&
 	       dev_create(&m.devs, m.bus, &virtio_net_class, "net0", &net, &e) &&
 	       dev_create(&m.devs, m.bus, &virtio_rng_class, "rng0", &rng, &e);
 }

@@ -32,8 +32,9 @@ struct bare {
 	int fd;
 };
 
-static const int reg_of[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-	                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+static const int reg_of[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+				REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+				REG_R12, REG_R13, REG_R14, REG_R15 };
 
 /* The child's; the handler runs on one thread. */
 static struct batch *batch;
@@ -94,13 +95,15 @@ static void store_case(const ucontext_t *uc, int sig, uint64_t fs, uint64_t gs)
 	memset(code_rw + c->code_off, 0xcc, MIN(c->code_len, CODE_PAGES * PAGE - c->code_off));
 }
 
-__attribute__((no_stack_protector, target("fsgsbase"))) static void handler(int sig, siginfo_t *si, void *ctx)
+__attribute__((no_stack_protector, target("fsgsbase"))) static void handler(int sig, siginfo_t *si,
+									    void *ctx)
 {
 	ucontext_t *uc = ctx;
 	uint64_t fs = _readfsbase_u64(), gs = _readgsbase_u64(), next_fs = libc_fs;
 	uint8_t *fp = (uint8_t *)uc->uc_mcontext.fpregs;
 
-	__writeeflags(X86_FL_R1 | X86_FL_IF); /* neither AC for us nor NT and ID for the next case */
+	__builtin_ia32_writeeflags_u64(
+		X86_FL_R1 | X86_FL_IF); /* neither AC for us nor NT and ID for the next case */
 	_writefsbase_u64(libc_fs);
 	(void)si;
 	if (!running) {
@@ -111,7 +114,8 @@ __attribute__((no_stack_protector, target("fsgsbase"))) static void handler(int 
 		running = true;
 		current = 0;
 	} else {
-		if (sig == SIGALRM && (uint64_t)uc->uc_mcontext.gregs[REG_RIP] - CODE_VA >= CODE_PAGES * PAGE)
+		if (sig == SIGALRM &&
+		    (uint64_t)uc->uc_mcontext.gregs[REG_RIP] - CODE_VA >= CODE_PAGES * PAGE)
 			_exit(4);
 		store_case(uc, sig, fs, gs);
 		current++;
@@ -136,7 +140,8 @@ static void install_handlers(void)
 	stack_t ss = { .ss_size = ALTSTACK_SIZE };
 	struct sigaction sa = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
-	ss.ss_sp = mmap(NULL, ALTSTACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ss.ss_sp = mmap(NULL, ALTSTACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
 	if (ss.ss_sp == MAP_FAILED || sigaltstack(&ss, NULL))
 		_exit(5);
 	sa.sa_sigaction = handler;
@@ -153,10 +158,10 @@ static void map_windows(void)
 	if (fd < 0 || ftruncate(fd, CODE_PAGES * PAGE))
 		_exit(5);
 	code_rw = mmap(NULL, CODE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	code = mmap((void *)CODE_VA, CODE_PAGES * PAGE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE,
-	            fd, 0);
+	code = mmap((void *)CODE_VA, CODE_PAGES * PAGE, PROT_READ | PROT_EXEC,
+		    MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
 	data = mmap((void *)DATA_VA, DATA_SIZE, PROT_READ | PROT_WRITE,
-	            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 	if (code_rw == MAP_FAILED || code == MAP_FAILED || data == MAP_FAILED)
 		_exit(5);
 	close(fd);
@@ -165,7 +170,8 @@ static void map_windows(void)
 
 static void one_batch(void)
 {
-	struct itimerval slow = { .it_interval = { .tv_sec = 2 }, .it_value = { .tv_sec = 2 } }, off = { 0 };
+	struct itimerval slow = { .it_interval = { .tv_sec = 2 }, .it_value = { .tv_sec = 2 } },
+			 off = { 0 };
 	uint8_t *ro = data + DATA_RW_SIZE;
 
 	mprotect(ro, DATA_RO_PAGES * PAGE, PROT_READ | PROT_WRITE);

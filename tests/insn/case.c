@@ -92,14 +92,29 @@ static void fill_st(uint8_t *p, uint64_t *s)
 
 	switch (gen_random(s) % 10) {
 	case 0: m = 0; break;
-	case 1: m = BIT(63); e |= 0x7fff; break;
-	case 2: m |= 3ull << 62; e |= 0x7fff; break;
-	case 3: m = (m >> 2) | BIT(63) | 1; e |= 0x7fff; break;
+	case 1:
+		m = BIT(63);
+		e |= 0x7fff;
+		break;
+	case 2:
+		m |= 3ull << 62;
+		e |= 0x7fff;
+		break;
+	case 3:
+		m = (m >> 2) | BIT(63) | 1;
+		e |= 0x7fff;
+		break;
 	case 4: m >>= 1; break;
 	case 5: e |= (uint16_t)(r >> 16 & 0x7fff); break; /* may be unsupported */
-	case 6: e = 0xffff; break;                        /* as MMX leaves it */
-	case 7: m = BIT(63); e = (uint16_t)(e | (16383 + (r >> 16 & 15))); break;
-	default: m |= BIT(63); e = (uint16_t)(e | (16383 - 40 + (r >> 16) % 80)); break;
+	case 6: e = 0xffff; break;			  /* as MMX leaves it */
+	case 7:
+		m = BIT(63);
+		e = (uint16_t)(e | (16383 + (r >> 16 & 15)));
+		break;
+	default:
+		m |= BIT(63);
+		e = (uint16_t)(e | (16383 - 40 + (r >> 16) % 80));
+		break;
 	}
 	memcpy(p, &m, 8);
 	memcpy(p + 8, &e, 2);
@@ -114,7 +129,8 @@ static void make_fpu(struct regs *r, uint64_t *s)
 
 	memset(r->fx, 0, sizeof r->fx);
 	if (gen_chance(s, 50))
-		fcw = (uint16_t)(0x7f | (v >> 24 & 0xc00) | ((v >> 36 & 3) == 1 ? 0x300u : (v >> 28 & 0x300)));
+		fcw = (uint16_t)(0x7f | (v >> 24 & 0xc00) |
+				 ((v >> 36 & 3) == 1 ? 0x300u : (v >> 28 & 0x300)));
 	if (gen_chance(s, 6))
 		fcw = (uint16_t)(fcw & ~(v >> 40 & 0x3f));
 	if (gen_chance(s, 10))
@@ -156,13 +172,13 @@ static uint64_t pick_target(const struct x86_insn *in, uint64_t *s)
 		align = 15;
 	}
 	switch (gen_random(s) % 32) {
-	case 0: return DATA_END - (r % (2 * size));       /* near or over the end */
-	case 1: return DATA_VA - size + (r % (2 * size)); /* near or before the start */
+	case 0: return DATA_END - (r % (2 * size));		  /* near or over the end */
+	case 1: return DATA_VA - size + (r % (2 * size));	  /* near or before the start */
 	case 2: return DATA_VA + DATA_RW_SIZE - (r % (2 * size)); /* from writable into read-only */
 	case 3: return DATA_VA + DATA_RW_SIZE + r % (PAGE - size); /* read-only */
 	case 4: /* mostly not canonical; misaligned as well it would be either fault */
 		return in->attr & IA_ALIGN ? r & ~(uint64_t)align : r;
-	case 5: return DATA_VA + PAGE - (r % size);       /* crosses a page inside */
+	case 5: return DATA_VA + PAGE - (r % size); /* crosses a page inside */
 	case 6:
 	case 7: return DATA_VA + r % (DATA_RW_SIZE - size); /* unaligned */
 	default: return (DATA_VA + r % (DATA_RW_SIZE - size - 32)) & ~(uint64_t)align;
@@ -182,10 +198,10 @@ static void aim(struct test_case *c, const struct x86_insn *in, uint64_t t, uint
 		for (unsigned i = 0; i < 8; i++) { /* small indices of either width */
 			uint32_t v = (uint32_t)(gen_random(s) & 63);
 			uint8_t *xmm = i < 4 ? c->in.fx + 160 + 16 * in->index + 4 * i
-			                     : c->in.ymmh + 16 * in->index + 4 * (i - 4);
+					     : c->in.ymmh + 16 * in->index + 4 * (i - 4);
 
 			if (i & 1 && (in->id == X86_ID_VPGATHERQD || in->id == X86_ID_VPGATHERQQ ||
-			              in->id == X86_ID_VGATHERQPS || in->id == X86_ID_VGATHERQPD))
+				      in->id == X86_ID_VGATHERQPS || in->id == X86_ID_VGATHERQPD))
 				v = 0;
 			memcpy(xmm, &v, 4);
 		}
@@ -248,7 +264,8 @@ static void set_rel(struct test_case *c, const struct x86_insn *in, unsigned at,
 	int64_t d = (int64_t)(target - next);
 
 	if (in->len_imm == 1) /* near, but not into the case's own code */
-		d = gen_chance(s, 50) ? CASE_CODE_MAX + (int)(gen_random(s) & 31) : -CASE_CODE_MAX - (int)(gen_random(s) & 31);
+		d = gen_chance(s, 50) ? CASE_CODE_MAX + (int)(gen_random(s) & 31)
+				      : -CASE_CODE_MAX - (int)(gen_random(s) & 31);
 	else if (gen_chance(s, 5))
 		d = (int32_t)gen_random(s);
 	memcpy(c->code + at + in->off_imm, &d, in->len_imm);
@@ -264,20 +281,24 @@ static void prepare(struct test_case *c, struct x86_insn *in, unsigned at, uint6
 {
 	uint64_t t = pick_target(in, s), *g = c->in.gpr, p;
 
-	if (in->has_mem && (in->rip_rel || in->moffs || (in->base == 0xff && in->index == 0xff && !in->rip_rel)))
+	if (in->has_mem &&
+	    (in->rip_rel || in->moffs || (in->base == 0xff && in->index == 0xff && !in->rip_rel)))
 		aim_code(c, in, at, t);
 	else if (in->has_mem && gen_chance(s, 97))
 		aim(c, in, t, s);
 	if (in->attr & IA_STRING) {
 		if (gen_chance(s, 95))
-			g[X86_RSI] = t - (in->seg_override ? (in->seg == X86_FS ? c->in.fs_base : c->in.gs_base) : 0);
+			g[X86_RSI] = t - (in->seg_override ? (in->seg == X86_FS ? c->in.fs_base
+										: c->in.gs_base)
+							   : 0);
 		if (gen_chance(s, 95))
 			g[X86_RDI] = pick_target(in, s);
 		g[X86_RCX] = gen_chance(s, 90) ? gen_random(s) & 63 : gen_random(s);
 	}
 	if (in->attr & IA_STACK)
-		g[X86_RSP] = gen_chance(s, 90) ? DATA_VA + 64 + (gen_random(s) % (DATA_RW_SIZE - 128) & ~7ull)
-		                               : pick_target(in, s);
+		g[X86_RSP] = gen_chance(s, 90)
+				     ? DATA_VA + 64 + (gen_random(s) % (DATA_RW_SIZE - 128) & ~7ull)
+				     : pick_target(in, s);
 	if ((in->id == X86_ID_ENTER || in->id == X86_ID_LEAVE) && gen_chance(s, 90))
 		g[X86_RBP] = DATA_VA + PAGE + (gen_random(s) & 0xff8);
 	if (in->id == X86_ID_ENTER && gen_chance(s, 60))
@@ -294,7 +315,8 @@ static void prepare(struct test_case *c, struct x86_insn *in, unsigned at, uint6
 			overlay(c, t, &p, 8);
 	}
 	if (in->has_mem && in->nop > 1 && in->op[1].kind == OPK_GPR &&
-	    (in->id == X86_ID_BT || in->id == X86_ID_BTS || in->id == X86_ID_BTR || in->id == X86_ID_BTC) &&
+	    (in->id == X86_ID_BT || in->id == X86_ID_BTS || in->id == X86_ID_BTR ||
+	     in->id == X86_ID_BTC) &&
 	    in->op[1].reg != in->base && in->op[1].reg != in->index && gen_chance(s, 85))
 		g[in->op[1].reg] = (uint64_t)((int64_t)(gen_random(s) & 8191) - 4096);
 	if ((in->id == X86_ID_LDMXCSR || in->id == X86_ID_VLDMXCSR) && gen_chance(s, 85)) {
@@ -317,7 +339,8 @@ static void make_registers(struct test_case *c, uint64_t *s)
 
 	for (unsigned i = 0; i < 16; i++)
 		r->gpr[i] = interesting(s);
-	r->rflags = X86_FL_R1 | X86_FL_IF | (gen_random(s) & X86_FL_ARITH) | (gen_chance(s, 10) ? X86_FL_DF : 0);
+	r->rflags = X86_FL_R1 | X86_FL_IF | (gen_random(s) & X86_FL_ARITH) |
+		    (gen_chance(s, 10) ? X86_FL_DF : 0);
 	r->fs_base = DATA_VA + 0x800;
 	r->gs_base = gen_chance(s, 50) ? DATA_VA + PAGE + 0x10 : 0x10;
 	make_fpu(r, s);
@@ -326,8 +349,10 @@ static void make_registers(struct test_case *c, uint64_t *s)
 static unsigned pick_offset(uint64_t *s, unsigned len)
 {
 	switch (gen_random(s) % 32) {
-	case 0: return PAGE - (unsigned)(gen_random(s) % (len + 1));              /* over the page boundary */
-	case 1: return CODE_PAGES * PAGE - (unsigned)(gen_random(s) % (len + 1)); /* up to the end, or over it */
+	case 0: return PAGE - (unsigned)(gen_random(s) % (len + 1)); /* over the page boundary */
+	case 1:
+		return CODE_PAGES * PAGE -
+		       (unsigned)(gen_random(s) % (len + 1)); /* up to the end, or over it */
 	default: return 128 + (unsigned)(gen_random(s) % (PAGE - 256));
 	}
 }
@@ -352,9 +377,12 @@ void case_make(struct test_case *c, const struct case_plan *p, uint64_t index)
 
 		row = x86_row_at(k);
 		len = gen_encode(row, &s, b);
-		if (len == 0 || x86_decode(&in[n], X86_MODE_64, b, 15) != len || gen_unpredictable(&in[n]))
+		if (len == 0 || x86_decode(&in[n], X86_MODE_64, b, 15) != len ||
+		    gen_unpredictable(&in[n]))
 			continue;
-		if (want > 1 && n + 1 < want && (in[n].attr & (IA_BRANCH | IA_PRIV)))
+		/* in front of others: nothing that leaves the sequence, nor AC (#AC) and TF */
+		if (n + 1 < want &&
+		    ((in[n].attr & (IA_BRANCH | IA_PRIV)) || in[n].id == X86_ID_POPF))
 			continue;
 		at[n] = c->code_len;
 		memcpy(c->code + at[n], b, (size_t)len);
@@ -379,7 +407,8 @@ void window_apply(uint8_t *window, const struct test_case *c)
 		memcpy(window + c->overlay_off, c->overlay, c->overlay_len);
 }
 
-void window_collect(struct outcome *o, uint8_t *window, const uint8_t *base, const struct test_case *c)
+void window_collect(struct outcome *o, uint8_t *window, const uint8_t *base,
+		    const struct test_case *c)
 {
 	uint64_t h = 0;
 
@@ -421,6 +450,9 @@ void regs_normalise(struct regs *r, uint64_t bv)
 		memset(r->fx + 160, 0, 256);
 	if (!(bv & X86_XCR0_AVX))
 		memset(r->ymmh, 0, sizeof r->ymmh);
+	if (!(r->fx[2] & 0x80)) { /* FOP, FIP, FDP: some processors save them only with FSW.ES */
+		memset(r->fx + 6, 0, 18);
+	}
 	memset(r->fx + 28, 0, 4); /* MXCSR_MASK */
 	r->fx[5] = 0;
 	for (unsigned i = 0; i < 8; i++)

@@ -10,7 +10,8 @@
 #include "x86/insn.h"
 
 #define PAGE 4096u
-#define CODE_VA 0x400000ull /* read-execute; what is not the case's code is INT3; nothing after it */
+#define CODE_VA                                                                                    \
+	0x400000ull /* read-execute; what is not the case's code is INT3; nothing after it */
 #define CODE_PAGES 2u
 #define DATA_VA 0x500000ull /* read-write pages, then read-only ones; nothing around them */
 #define DATA_RW_PAGES 3u
@@ -28,7 +29,7 @@
 struct regs {
 	uint64_t gpr[16], rip, rflags, fs_base, gs_base;
 	uint8_t fx[512] __attribute__((aligned(16))); /* FXSAVE layout */
-	uint8_t ymmh[256];                            /* upper halves */
+	uint8_t ymmh[256];			      /* upper halves */
 };
 
 struct test_case {
@@ -39,7 +40,8 @@ struct test_case {
 	uint16_t code_off;
 	uint16_t row[CASE_INSNS_MAX];
 	bool has_overlay;
-	uint16_t overlay_off, overlay_len; /* in the read-write window, over the batch's base contents */
+	uint16_t overlay_off,
+		overlay_len; /* in the read-write window, over the batch's base contents */
 	uint8_t overlay[OVERLAY_MAX];
 };
 
@@ -55,7 +57,7 @@ struct outcome {
 		uint32_t off;
 		uint64_t val;
 	} changed[CHANGED_MAX]; /* words of the read-write window that differ from what they were */
-	uint64_t hash;          /* of the whole window */
+	uint64_t hash;		/* of the whole window */
 	char msg[96];
 };
 
@@ -79,7 +81,8 @@ void case_make(struct test_case *c, const struct case_plan *p, uint64_t index);
 
 /* Records what became of the window, then puts base contents back. */
 void window_apply(uint8_t *window, const struct test_case *c);
-void window_collect(struct outcome *o, uint8_t *window, const uint8_t *base, const struct test_case *c);
+void window_collect(struct outcome *o, uint8_t *window, const uint8_t *base,
+		    const struct test_case *c);
 
 /* Makes FXSAVE images of different origin comparable: components in their initial state are written out. */
 void regs_normalise(struct regs *r, uint64_t xstate_bv);
@@ -102,8 +105,8 @@ void guest_stop(struct guest *g);
 struct compare_rules {
 	bool strict; /* undefined flags and results count too */
 };
-unsigned outcome_compare(const struct test_case *c, const struct outcome *bare, const struct outcome *eng,
-                         const struct compare_rules *rules, bool print);
+unsigned outcome_compare(const struct test_case *c, const struct outcome *bare,
+			 const struct outcome *eng, const struct compare_rules *rules, bool print);
 /* Disassembly of the case's code and the registers it starts with. */
 void case_print(const struct test_case *c, bool all);
 

@@ -20,24 +20,44 @@ static const struct {
 	const char *reason;
 } excluded[] = {
 #define NONDET "not deterministic"
-	{ X86_ID_RDTSC, NONDET },   { X86_ID_RDTSCP, NONDET },  { X86_ID_RDPMC, NONDET },
-	{ X86_ID_RDRAND, NONDET },  { X86_ID_RDSEED, NONDET },  { X86_ID_RDPID, NONDET },
+	{ X86_ID_RDTSC, NONDET },
+	{ X86_ID_RDTSCP, NONDET },
+	{ X86_ID_RDPMC, NONDET },
+	{ X86_ID_RDRAND, NONDET },
+	{ X86_ID_RDSEED, NONDET },
+	{ X86_ID_RDPID, NONDET },
 #undef NONDET
 #define CONTRACT "the guest is told something else than the host"
-	{ X86_ID_CPUID, CONTRACT }, { X86_ID_XGETBV, CONTRACT }, { X86_ID_SMSW, CONTRACT },
-	{ X86_ID_SGDT, CONTRACT },  { X86_ID_SIDT, CONTRACT },   { X86_ID_SLDT, CONTRACT },
-	{ X86_ID_STR, CONTRACT },   { X86_ID_VMCALL, CONTRACT }, { X86_ID_VMMCALL, CONTRACT },
+	{ X86_ID_CPUID, CONTRACT },
+	{ X86_ID_XGETBV, CONTRACT },
+	{ X86_ID_SMSW, CONTRACT },
+	{ X86_ID_SGDT, CONTRACT },
+	{ X86_ID_SIDT, CONTRACT },
+	{ X86_ID_SLDT, CONTRACT },
+	{ X86_ID_STR, CONTRACT },
+	{ X86_ID_VMCALL, CONTRACT },
+	{ X86_ID_VMMCALL, CONTRACT },
 	{ X86_ID_SERIALIZE, CONTRACT },
 #undef CONTRACT
 #define XSTATE "component sets and the init optimisation differ; hand-written cases"
-	{ X86_ID_XSAVE, XSTATE },   { X86_ID_XRSTOR, XSTATE },  { X86_ID_XSAVEOPT, XSTATE },
+	{ X86_ID_XSAVE, XSTATE },
+	{ X86_ID_XRSTOR, XSTATE },
+	{ X86_ID_XSAVEOPT, XSTATE },
 	{ X86_ID_XSAVEC, XSTATE },
 #undef XSTATE
 #define TABLES "depends on descriptor tables; hand-written cases"
-	{ X86_ID_LAR, TABLES },     { X86_ID_LSL, TABLES },     { X86_ID_VERR, TABLES },
-	{ X86_ID_VERW, TABLES },    { X86_ID_RETF, TABLES },    { X86_ID_IRET, TABLES },
-	{ X86_ID_CALLF, TABLES },   { X86_ID_JMPF, TABLES },    { X86_ID_POP_SEG, TABLES },
-	{ X86_ID_LSS, TABLES },     { X86_ID_LFS, TABLES },     { X86_ID_LGS, TABLES },
+	{ X86_ID_LAR, TABLES },
+	{ X86_ID_LSL, TABLES },
+	{ X86_ID_VERR, TABLES },
+	{ X86_ID_VERW, TABLES },
+	{ X86_ID_RETF, TABLES },
+	{ X86_ID_IRET, TABLES },
+	{ X86_ID_CALLF, TABLES },
+	{ X86_ID_JMPF, TABLES },
+	{ X86_ID_POP_SEG, TABLES },
+	{ X86_ID_LSS, TABLES },
+	{ X86_ID_LFS, TABLES },
+	{ X86_ID_LGS, TABLES },
 #undef TABLES
 	{ X86_ID_INT1, "under a hypervisor the saved RIP is not reliably the next instruction's" },
 	{ X86_ID_SYSCALL, "enters the host's kernel" },
@@ -58,12 +78,15 @@ const char *gen_unpredictable(const struct x86_insn *in)
 {
 	if ((in->attr & IA_BRANCH) && (in->attr & IA_FORCE64) && in->osz)
 		return "66 on a near branch: vendors differ, we follow Intel";
-	if (in->id == X86_ID_INT && (in->imm == 0x80 || in->imm == 3 || in->imm == 4 || in->imm == 0x20))
+	if (in->id == X86_ID_INT &&
+	    (in->imm == 0x80 || in->imm == 3 || in->imm == 4 || in->imm == 0x20))
 		return "a gate the host's kernel opens to user mode";
 	if (in->id == X86_ID_MOV_SEG && in->op[0].kind == OPK_SEG)
 		return "depends on descriptor tables; hand-written cases";
 	if (in->id == X86_ID_MOVSXD && in->opsize == 2)
 		return "66 on MOVSXD: vendors differ in the size of the source";
+	if ((in->id == X86_ID_LOOPE || in->id == X86_ID_LOOPNE) && in->rep)
+		return "F2 and F3 change the condition of LOOPcc on some processors";
 	if (in->map == 1 && in->opcode == 0x0d && in->mod == 3)
 		return "0F 0D with a register: NOP or #UD, vendors differ";
 	if (in->id == X86_ID_BSWAP && in->opsize == 2)
@@ -82,10 +105,12 @@ static void put(struct enc *e, unsigned byte)
 }
 
 /* Legacy prefixes; the mandatory one comes last among them. */
-static void put_prefixes(struct enc *e, const struct x86_row *row, const struct dec_row *r, uint64_t *seed)
+static void put_prefixes(struct enc *e, const struct x86_row *row, const struct dec_row *r,
+			 uint64_t *seed)
 {
 	static const uint8_t mandatory[] = { 0, 0x66, 0xf3, 0xf2 };
-	bool vex = r->space > 3, any_prefix = !(r->mask & DK_PFX) || (r->mask & DK_PFX) == 2u << DK_PFX_SHIFT;
+	bool vex = r->space > 3,
+	     any_prefix = !(r->mask & DK_PFX) || (r->mask & DK_PFX) == 2u << DK_PFX_SHIFT;
 
 	if (gen_chance(seed, 10))
 		put(e, gen_chance(seed, 50) ? 0x64 : 0x65);
@@ -114,7 +139,8 @@ static void put_opcode(struct enc *e, const struct dec_row *r, uint64_t *seed)
 	unsigned w = r->mask & DK_W ? (r->val & DK_W ? 8 : 0) : rex & 8;
 
 	if (r->space > 3) {
-		unsigned map = r->space - 3, l = r->mask & DK_L ? (r->val & DK_L) != 0 : (unsigned)(gen_random(seed) & 1);
+		unsigned map = r->space - 3, l = r->mask & DK_L ? (r->val & DK_L) != 0
+								: (unsigned)(gen_random(seed) & 1);
 		unsigned last = (15 - vvvv) << 3 | l << 2 | r->pfx;
 
 		if (map == 1 && !w && gen_chance(seed, 70)) {
@@ -136,7 +162,8 @@ static void put_opcode(struct enc *e, const struct dec_row *r, uint64_t *seed)
 	put(e, r->opcode + (r->span > 1 ? (unsigned)(gen_random(seed) & 7) : 0));
 }
 
-static void put_modrm(struct enc *e, const struct x86_row *row, const struct dec_row *r, uint64_t *seed)
+static void put_modrm(struct enc *e, const struct x86_row *row, const struct dec_row *r,
+		      uint64_t *seed)
 {
 	unsigned m = (unsigned)(gen_random(seed) & 255);
 

@@ -90,8 +90,14 @@ static void drop_tpr(void *o, struct vcpu *v, uint64_t val)
 }
 
 static const struct vcpu_io no_io = {
-	.pio_read = no_pio_read, .pio_write = no_pio_write, .irq_pending = no_irq, .irq_ack = no_irq,
-	.apic_rdmsr = no_rdmsr, .apic_wrmsr = no_wrmsr, .get_tpr = zero_tpr, .set_tpr = drop_tpr,
+	.pio_read = no_pio_read,
+	.pio_write = no_pio_write,
+	.irq_pending = no_irq,
+	.irq_ack = no_irq,
+	.apic_rdmsr = no_rdmsr,
+	.apic_wrmsr = no_wrmsr,
+	.get_tpr = zero_tpr,
+	.set_tpr = drop_tpr,
 };
 
 /* ---- memory ---- */
@@ -133,7 +139,8 @@ static void build_descriptors(struct guest *g)
 	put64(g, GDT_PA + 0x18, 0x00cf93000000ffffull);
 	put64(g, GDT_PA + (USER_SS & ~7u), 0x00cff3000000ffffull);
 	put64(g, GDT_PA + (USER_CS & ~7u), 0x00affb000000ffffull);
-	put64(g, GDT_PA + TSS_SEL, 0x67ull | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
+	put64(g, GDT_PA + TSS_SEL,
+	      0x67ull | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
 	put64(g, GDT_PA + TSS_SEL + 8, tss >> 32);
 	put64(g, TSS_PA + 4, STACK_TOP);
 	put64(g, TSS_PA + 0x60, 0xffffull << 48); /* no I/O bitmap */
@@ -141,8 +148,9 @@ static void build_descriptors(struct guest *g)
 		uint64_t stop = KERNEL_VA + STOPS_PA + vec * 16;
 		uint64_t dpl = vec == X86_EX_BP || vec == X86_EX_OF ? 3 : 0;
 
-		put64(g, IDT_PA + vec * 16, (stop & 0xffff) | KERNEL_CS << 16 | (0x8e00ull | dpl << 13) << 32 |
-		                                    (stop >> 16 & 0xffff) << 48);
+		put64(g, IDT_PA + vec * 16,
+		      (stop & 0xffff) | KERNEL_CS << 16 | (0x8e00ull | dpl << 13) << 32 |
+			      (stop >> 16 & 0xffff) << 48);
 		put64(g, IDT_PA + vec * 16 + 8, stop >> 32);
 		g->ram[STOPS_PA + vec * 16] = 0xf4; /* HLT */
 	}
@@ -154,15 +162,18 @@ static void build_state(struct x86_state *s)
 	struct x86_seg null = { 0 };
 
 	x86_state_reset(s);
-	s->cr0 = X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_PG;
+	s->cr0 = X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_AM |
+		 X86_CR0_PG;
 	s->cr4 = X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-	         X86_CR4_FSGSBASE | X86_CR4_OSXSAVE;
+		 X86_CR4_FSGSBASE | X86_CR4_OSXSAVE;
 	s->cr3 = PML4_PA;
 	s->efer = X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
 	s->xcr0 = X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX;
 	s->gdtr = (struct x86_dtable){ KERNEL_VA + GDT_PA, 0x7f };
 	s->idtr = (struct x86_dtable){ KERNEL_VA + IDT_PA, 0xfff };
-	s->tr = (struct x86_seg){ .sel = TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = KERNEL_VA + TSS_PA };
+	s->tr = (struct x86_seg){
+		.sel = TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = KERNEL_VA + TSS_PA
+	};
 	s->ldtr = null;
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
 		s->seg[i] = null;
@@ -191,7 +202,9 @@ struct guest *guest_start(const struct cpu_engine *e, struct err *err)
 	build_descriptors(g);
 	build_state(&g->init);
 	g->live = g->init;
-	g->v = (struct vcpu){ .s = &g->live, .mem = g->mem, .io = &no_io, .cpuid = &g->cpuid, .engine = e };
+	g->v = (struct vcpu){
+		.s = &g->live, .mem = g->mem, .io = &no_io, .cpuid = &g->cpuid, .engine = e
+	};
 	g->v.thread = pthread_self();
 	vcpu_self = &g->v;
 	if (e->vm_open(&vm, g->mem, err) || e->vcpu_open(vm, &g->v, err))
@@ -250,8 +263,8 @@ static void read_frame(struct guest *g, struct outcome *o)
 
 	if (stop >= 4096 || stop % 16 || (sp != STACK_TOP - 40 && !has_error)) {
 		o->vector = VEC_BROKEN;
-		snprintf(o->msg, sizeof o->msg, "halted at rip %llx, rsp %llx", (unsigned long long)s->rip,
-		         (unsigned long long)sp);
+		snprintf(o->msg, sizeof o->msg, "halted at rip %llx, rsp %llx",
+			 (unsigned long long)s->rip, (unsigned long long)sp);
 		return;
 	}
 	o->vector = (uint8_t)(stop / 16);

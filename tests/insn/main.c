@@ -2,7 +2,8 @@
 /*
  * insn-test: random user-mode instructions on the bare host and on an engine, results compared whole.
  *   insn-test --engine interp|dbt [--cases N] [--seed S] [--row name] [--first I] [--insns 1..4]
- *             [--strict] [--show N] [--list] [--verbose]
+ *             [--strict] [--show N] [--list] [--verbose] [--plant]
+ * --plant changes one thing in every outcome of the engine: each change must be found.
  * Any difference makes the exit status 1. A case is reproduced by the same seed with --first I --cases 1.
  */
 #include <cpuid.h>
@@ -22,7 +23,7 @@ struct options {
 	const char *engine, *row;
 	uint64_t cases, seed, first;
 	unsigned insns, show;
-	bool strict, list, verbose;
+	bool strict, list, verbose, plant;
 };
 
 static const struct {
@@ -40,7 +41,8 @@ static bool host_has(unsigned feature)
 
 	if (feature == X86_FEAT_NONE)
 		return true;
-	__cpuid_count(feature_at[feature].leaf, feature_at[feature].subleaf, r[0], r[1], r[2], r[3]);
+	__cpuid_count(feature_at[feature].leaf, feature_at[feature].subleaf, r[0], r[1], r[2],
+		      r[3]);
 	return r[feature_at[feature].reg] >> feature_at[feature].bit & 1;
 }
 
@@ -53,10 +55,10 @@ struct coverage {
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "engine", 1, NULL, 'e' }, { "cases", 1, NULL, 'n' },  { "seed", 1, NULL, 's' },
-		{ "row", 1, NULL, 'r' },    { "first", 1, NULL, 'f' },  { "insns", 1, NULL, 'i' },
-		{ "strict", 0, NULL, 'x' }, { "show", 1, NULL, 'w' },   { "list", 0, NULL, 'l' },
-		{ "verbose", 0, NULL, 'v' }, { 0 },
+		{ "engine", 1, NULL, 'e' },  { "cases", 1, NULL, 'n' }, { "seed", 1, NULL, 's' },
+		{ "row", 1, NULL, 'r' },     { "first", 1, NULL, 'f' }, { "insns", 1, NULL, 'i' },
+		{ "strict", 0, NULL, 'x' },  { "show", 1, NULL, 'w' },	{ "list", 0, NULL, 'l' },
+		{ "verbose", 0, NULL, 'v' }, { "plant", 0, NULL, 'p' }, { 0 },
 	};
 	int c;
 
@@ -71,6 +73,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'x': o->strict = true; break;
 		case 'w': o->show = (unsigned)strtoul(optarg, NULL, 0); break;
 		case 'l': o->list = true; break;
+		case 'p': o->plant = true; break;
 		case 'v': o->verbose = true; break;
 		default: return 2;
 		}
@@ -132,8 +135,48 @@ static void count_forms(struct coverage *cov, const struct test_case *c)
 	}
 }
 
-static unsigned check(const struct options *o, const struct test_case *c, const struct outcome *bare,
-                      const struct outcome *eng, struct coverage *cov, unsigned shown)
+/* One wrong thing of each class in turn. */
+static void plant(struct outcome *o, uint64_t i)
+{
+	switch (i % 10) {
+	case 0: o->out.gpr[i / 10 % 16] ^= BIT(i / 160 % 64); break;
+	case 1: o->out.rflags ^= X86_FL_DF; break;
+	case 2: o->out.rip++; break;
+	case 3: o->vector = o->vector == X86_EX_BP ? X86_EX_UD : X86_EX_BP; break;
+	case 4: o->out.fx[160 + i / 10 % 256] ^= 1; break;
+	case 5: o->out.ymmh[i / 10 % 256] ^= 0x80; break;
+	case 6: o->out.fx[32 + 16 * (i / 10 % 8) + i / 80 % 10] ^= 4; break;
+	case 7: o->out.fx[25] ^= 0x80; break;
+	case 8:
+		o->hash ^= 1;
+		o->nchanged++;
+		break;
+	default: o->out.fx[3] ^= 0x38; break; /* TOP */
+	}
+}
+
+/* Every planted change is a difference; prints which were not seen as one. */
+static uint64_t check_planted(const struct test_case *c, const struct outcome *bare,
+			      const struct outcome *eng)
+{
+	struct compare_rules rules = { .strict = true };
+	struct outcome bad = *eng;
+
+	if (bare->vector != eng->vector || bare->cr2 != eng->cr2 ||
+	    outcome_compare(c, bare, eng, &rules, false))
+		return 0; /* differs already, or in something left open */
+	plant(&bad, c->index);
+	if (outcome_compare(c, bare, &bad, &rules, false) ||
+	    (c->index % 10 == 3 && bare->vector != X86_EX_BP))
+		return 0;
+	printf("planted change %u of case %llu was not found\n", (unsigned)(c->index % 10),
+	       (unsigned long long)c->index);
+	return 1;
+}
+
+static unsigned check(const struct options *o, const struct test_case *c,
+		      const struct outcome *bare, const struct outcome *eng, struct coverage *cov,
+		      unsigned shown)
 {
 	struct compare_rules rules = { .strict = o->strict };
 
@@ -161,11 +204,12 @@ static void report(const struct coverage *cov, const unsigned *rows, unsigned nr
 		hit += cov->forms[rows[i]] != 0;
 		forms += (unsigned)__builtin_popcountll(cov->forms[rows[i]]);
 		if (cov->bad[rows[i]])
-			printf("DIFFERS %6u  %-14s %s\n", cov->bad[rows[i]], x86_row_at(rows[i])->name,
-			       x86_row_at(rows[i])->operands);
+			printf("DIFFERS %6u  %-14s %s\n", cov->bad[rows[i]],
+			       x86_row_at(rows[i])->name, x86_row_at(rows[i])->operands);
 	}
-	printf("coverage: %u of %u rows, %u row forms; %llu cases ended regularly, %llu in an exception\n", hit,
-	       nrows, forms, (unsigned long long)cov->regular, (unsigned long long)cov->faulted);
+	printf("coverage: %u of %u rows, %u row forms; %llu cases ended regularly, %llu in an exception\n",
+	       hit, nrows, forms, (unsigned long long)cov->regular,
+	       (unsigned long long)cov->faulted);
 }
 
 static double now(void)
@@ -176,8 +220,8 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static uint64_t run_all(const struct options *o, struct batch *b, struct bare *bare, struct guest *g,
-                        const struct case_plan *plan, struct coverage *cov)
+static uint64_t run_all(const struct options *o, struct batch *b, struct bare *bare,
+			struct guest *g, const struct case_plan *plan, struct coverage *cov)
 {
 	static struct outcome eng;
 	uint64_t bad = 0;
@@ -189,7 +233,8 @@ static uint64_t run_all(const struct options *o, struct batch *b, struct bare *b
 			case_make(&b->c[i], plan, o->first + done + i);
 		if (bare_run(bare)) {
 			printf("the child on the bare host died in cases %llu..%llu\n",
-			       (unsigned long long)(o->first + done), (unsigned long long)(o->first + done + b->n));
+			       (unsigned long long)(o->first + done),
+			       (unsigned long long)(o->first + done + b->n));
 			return bad + 1;
 		}
 		guest_set_base(g, b->base);
@@ -203,7 +248,11 @@ static uint64_t run_all(const struct options *o, struct batch *b, struct bare *b
 			guest_run(g, &b->c[i], b->base, &eng);
 			count_forms(cov, &b->c[i]);
 			*(r->vector == X86_EX_BP ? &cov->regular : &cov->faulted) += 1;
-			bad += check(o, &b->c[i], r, &eng, cov, bad < o->show ? (unsigned)bad : o->show);
+			if (o->plant)
+				bad += check_planted(&b->c[i], r, &eng);
+			else
+				bad += check(o, &b->c[i], r, &eng, cov,
+					     bad < o->show ? (unsigned)bad : o->show);
 		}
 	}
 	return bad;
@@ -225,12 +274,14 @@ int main(int argc, char **argv)
 	double t;
 
 	if (parse(argc, argv, &o)) {
-		fprintf(stderr, "usage: insn-test --engine interp|dbt [--cases N] [--seed S] [--row name]\n");
+		fprintf(stderr,
+			"usage: insn-test --engine interp|dbt [--cases N] [--seed S] [--row name]\n");
 		return 2;
 	}
 	e = find_engine(o.engine);
 	b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	x86_cpuid_build(&cpuid, &(struct x86_cpuid_options){ .vcpus = 1, .invtsc = true, .hypervisor = true });
+	x86_cpuid_build(&cpuid, &(struct x86_cpuid_options){
+					.vcpus = 1, .invtsc = true, .hypervisor = true });
 	plan = (struct case_plan){ .seed = o.seed, .rows = rows, .max_insns = o.insns };
 	plan.nrows = choose_rows(&o, &cpuid, rows);
 	if (!e || b == MAP_FAILED || plan.nrows == 0) {
@@ -250,6 +301,7 @@ int main(int argc, char **argv)
 	guest_stop(g);
 	report(&cov, rows, plan.nrows);
 	printf("insn-test %s: seed %llu, %llu cases, %.0f a second, %llu differ\n", o.engine,
-	       (unsigned long long)o.seed, (unsigned long long)o.cases, (double)o.cases / t, (unsigned long long)bad);
+	       (unsigned long long)o.seed, (unsigned long long)o.cases, (double)o.cases / t,
+	       (unsigned long long)bad);
 	return bad != 0;
 }

@@ -9,7 +9,8 @@
  * nothing is ever spilled around a memory access. Host RSP is the return stack, host GS the base of the
  * current translation table. Host FS stays what libc made it: the vCPU block is thread-local storage at
  * a constant distance from it, so that signal handlers and C helpers run without changing a segment base.
- * Arithmetic flags and DF are the guest's own; the other RFLAGS bits live in the vCPU block (sysflags, vif).
+ * Arithmetic flags and ID are the guest's own; the other RFLAGS bits live in the vCPU block (sysflags, vif). DF is
+ * always clear in generated code.
  *
  * Threads: everything here belongs to the vCPU's thread, except the queue of pages written by devices.
  */
@@ -32,7 +33,7 @@
 #define H_GUEST_RSP H_R15
 
 /* Flags that live in the host's RFLAGS while generated code runs. */
-#define DBT_HOST_FLAGS (X86_FL_ARITH | X86_FL_DF | X86_FL_ID)
+#define DBT_HOST_FLAGS (X86_FL_ARITH | X86_FL_ID)
 
 enum dbt_exit {
 	DBT_EXIT_NONE,
@@ -40,12 +41,23 @@ enum dbt_exit {
 	DBT_EXIT_LOOKUP, /* an indirect target not cached; RIP is the target */
 	DBT_EXIT_STEP,   /* interp is to execute the instruction at RIP */
 	DBT_EXIT_FAULT,  /* the instruction at RIP faulted on the host: interp is to execute it */
+	DBT_EXIT_REP,    /* a repeated string instruction at RIP met a page that is not in the table */
 	DBT_EXIT_KICK,   /* stopped at a boundary by a signal */
 	DBT_EXIT_IRQ,    /* IF became 1 and an interrupt waits; RIP is the next instruction */
 	DBT_EXIT_ABORT,  /* kicked before the first guest instruction: state in memory is intact */
 };
 
 struct dbt;
+
+#define DBT_JC_SIZE 8192u
+#define DBT_JC_INDEX(va) (((va) + ((va) >> 13)) & (DBT_JC_SIZE - 1))
+
+/* Jump cache: host entries by hashed guest target, and which of them are set. */
+struct dbt_jc {
+	uint64_t *entry[DBT_JC_SIZE];
+	uint16_t used[1024];
+	unsigned nused;
+};
 
 /* The vCPU block: thread-local, addressed by generated code as fs:[dbt_fs_offset + field]. */
 struct dbt_tls {
@@ -63,13 +75,15 @@ struct dbt_tls {
 	uint32_t exit_reason, exit_arg;
 	uint32_t default_mxcsr;
 	uint64_t tmp0, tmp1;
+	uint32_t branch_row;  /* side-table row of the last indirect jump, call or return */
+	uint64_t overwritten; /* what the last indirect call's return address replaced */
 	uint64_t retired;     /* instructions, when counted */
 	uint64_t c_rsp;       /* C stack while in generated code */
 	uint64_t ret_rsp;     /* return stack while outside */
 	uint64_t enter_pc;
 	uint64_t self;        /* linear address of this block */
 	uint64_t gs_sup, gs_sup_ac, gs_user; /* tables of the current CR3 by view */
-	uint64_t **jc_user, **jc_kernel; /* jump caches: host entry by hashed guest target */
+	struct dbt_jc *jc_user, *jc_kernel;
 	/* fault report for the run loop */
 	uint64_t fault_pc;
 	struct dbt *d;
@@ -140,7 +154,6 @@ static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw) { return 
 #define DBT_HALF_BYTES (256 * GiB)              /* table bytes for one half of the address space */
 #define DBT_HALF_ENTRIES (DBT_HALF_BYTES / 8)
 #define DBT_CHUNK_BYTES (64 * KiB)
-#define DBT_JC_SIZE 4096u
 
 /*
  * Entries of one half of an address space, shared by the tables that show it. Backed by a range of the
@@ -171,7 +184,7 @@ struct dbt_space {
 	struct dbt_half half;  /* pages with U=1 only */
 	struct dbt_table user; /* view: user privilege */
 	struct dbt_table sup_ac; /* view: supervisor with EFLAGS.AC under SMAP */
-	uint64_t **jc;         /* jump cache for user code */
+	struct dbt_jc *jc;     /* for user code */
 };
 
 struct dbt_rmap {
@@ -222,7 +235,7 @@ struct dbt {
 	struct vcpu *v;
 	struct dbt_tls *t;            /* NULL until the vCPU's thread runs */
 	struct x86_state *initial;    /* where the state was before */
-	uint64_t **jc_kernel;
+	struct dbt_jc *jc_kernel;
 	struct dbt_fcache fc;
 	struct dbt_mmu mmu;
 	struct mem_listener listener;
@@ -247,7 +260,8 @@ struct dbt {
 	struct dbt_block **page_blocks; /* by RAM page */
 
 	/* Stubs, writable alias; the rx ones are addresses to jump to. */
-	uint8_t *stub_leave, *stub_link, *stub_step, *stub_irq;
+	uint8_t *stub_leave, *stub_link, *stub_step, *stub_irq, *stub_rep;
+	uint8_t *leave_saved;         /* inside stub_leave, once the general registers are saved */
 	uint8_t *stub_miss;           /* S0 is a guest target the jump cache lacks */
 	uint8_t *stub_jump[2];        /* jump through the cache to S0: kernel, user */
 	uint8_t *stub_jc_miss;        /* rx */
@@ -255,10 +269,12 @@ struct dbt {
 	uint8_t *ret_stack[2];        /* lowest usable address */
 	uint64_t ret_user_saved;      /* user return stack while the kernel runs */
 	uint8_t *enter, *enter_from, *enter_to, *enter_abort; /* rx */
+	uint8_t *rep_from, *rep_to;   /* rx: stub_rep after its look at kick */
 
 	uint64_t step_page;           /* RAM page interp was last let decode, UINT64_MAX: none */
 	gva_t step_va;                /* and its address */
 	bool user_ring;               /* whose return stack ret_rsp is */
+	struct dbt_block *last;       /* run by dbt_run_one_block */
 	uint64_t flushes;             /* of the code cache */
 	uint64_t refault_pc, refault_addr; /* last host fault that a fill answered */
 	uint8_t *altstack;
@@ -285,9 +301,18 @@ void dbt_emit_call_s0(struct emit *e, uint32_t mode);
 /* Falls through when S0 equals va, else goes to miss; S1 is lost. Returns nothing; flags survive. */
 void dbt_emit_check_s0(struct emit *e, gva_t va, const uint8_t *miss);
 
+/* helper.c */
+#define DBT_REP_STOS BIT(16)
+/*
+ * Repeated MOVS or STOS at RIP, on registers in the vCPU block. what: instruction length, element size << 8,
+ * DBT_REP_STOS. 0: done, RIP is past it; 1: interp must go on; 2: kicked between pages.
+ */
+unsigned dbt_helper_rep(uint32_t what);
+
 /* xlate.c */
 /* Translates the block at va; NULL: the first instruction is for interp, or cannot be fetched. */
 struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode);
+void dbt_block_dump(struct dbt *d, const struct dbt_block *b, bool guest, bool host);
 
 /* lookup.c */
 struct dbt_block *dbt_lookup(struct dbt *d, gva_t va, uint32_t mode);
@@ -295,7 +320,8 @@ struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, g
 struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc);
 void dbt_block_insert(struct dbt *d, struct dbt_block *b);
 void dbt_block_remove(struct dbt *d, struct dbt_block *b);
-void dbt_jc_clear(uint64_t **jc, uint8_t *miss_rx);
+void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx);
+void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx);
 /* Makes indirect jumps to b->va find b. */
 void dbt_jc_set(struct dbt *d, struct dbt_block *b);
 /* Where code at va for a fetch with the current privilege lies in RAM; UINT64_MAX: fault, or not RAM. probe: 0 or X86_ACC_PROBE. */

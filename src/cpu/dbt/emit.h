@@ -28,8 +28,8 @@ struct host_mem {
 	uint8_t base, index, scale; /* H_NONE where absent */
 	int32_t disp;
 };
-#define HM(b, d) ((struct host_mem){ .base = (b), .index = H_NONE, .disp = (d) })
-#define HMX(b, i) ((struct host_mem){ .base = (b), .index = (i) })
+#define HM(b, d) ((struct host_mem){ .base = (uint8_t)(b), .index = H_NONE, .disp = (d) })
+#define HMX(b, i) ((struct host_mem){ .base = (uint8_t)(b), .index = (uint8_t)(i) })
 #define HFS(d) ((struct host_mem){ .seg = 0x64, .base = H_NONE, .index = H_NONE, .disp = (d) })
 
 void emit_u8(struct emit *e, unsigned v);

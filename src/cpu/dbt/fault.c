@@ -96,8 +96,9 @@ static void stop_soon(struct dbt *d, greg_t *r)
 		r[REG_EFL] &= ~HOST_TF;
 		return;
 	}
-	/* The other stubs lead out by themselves, except the jump through the cache. */
-	if (in_range(r, d->fc.rx, dbt_rx(&d->fc, d->stub_jump[0]))) {
+	/* The other stubs lead out by themselves, except the jump through the cache and the way back from rep. */
+	if (in_range(r, d->fc.rx, dbt_rx(&d->fc, d->stub_jump[0])) &&
+	    !in_range(r, d->rep_from, d->rep_to)) {
 		r[REG_EFL] &= ~HOST_TF;
 		return;
 	}
@@ -171,6 +172,12 @@ static unsigned accesses(struct dbt *d, const struct x86_insn *i, gva_t rip, str
 		add_access(a, &n, va, o->size, (o->access & OPA_W) != 0);
 		break;
 	}
+	if (i->id == X86_ID_MOVS || i->id == X86_ID_LODS || i->id == X86_ID_CMPS)
+		add_access(a, &n, s->gpr[X86_RSI], i->opsize, false);
+	if (i->id == X86_ID_MOVS || i->id == X86_ID_STOS)
+		add_access(a, &n, s->gpr[X86_RDI], i->opsize, true);
+	if (i->id == X86_ID_SCAS || i->id == X86_ID_CMPS)
+		add_access(a, &n, s->gpr[X86_RDI], i->opsize, false);
 	if (i->id == X86_ID_PUSH || i->id == X86_ID_PUSHF || (i->attr & IA_CALL))
 		add_access(a, &n, s->gpr[X86_RSP] - 8, 8, true);
 	else if (i->id == X86_ID_POP || i->id == X86_ID_POPF || (i->attr & IA_RET))

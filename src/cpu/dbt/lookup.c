@@ -90,10 +90,22 @@ struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc)
 	return NULL;
 }
 
-void dbt_jc_clear(uint64_t **jc, uint8_t *miss_rx)
+void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx)
 {
 	for (unsigned i = 0; i < DBT_JC_SIZE; i++)
-		jc[i] = (uint64_t *)miss_rx;
+		jc->entry[i] = (uint64_t *)miss_rx;
+	jc->nused = 0;
+}
+
+void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx)
+{
+	if (jc->nused == ARRAY_SIZE(jc->used)) {
+		dbt_jc_init(jc, miss_rx);
+		return;
+	}
+	for (unsigned i = 0; i < jc->nused; i++)
+		jc->entry[jc->used[i]] = (uint64_t *)miss_rx;
+	jc->nused = 0;
 }
 
 static uint8_t *checked_entry(struct dbt *d, struct dbt_block *b)
@@ -113,11 +125,15 @@ static uint8_t *checked_entry(struct dbt *d, struct dbt_block *b)
 
 void dbt_jc_set(struct dbt *d, struct dbt_block *b)
 {
-	uint64_t **jc = b->mode & DBT_MODE_USER ? d->mmu.cur->jc : d->jc_kernel;
+	struct dbt_jc *jc = b->mode & DBT_MODE_USER ? d->mmu.cur->jc : d->jc_kernel;
+	unsigned index = DBT_JC_INDEX(b->va);
 	uint8_t *entry = checked_entry(d, b);
 
-	if (entry)
-		jc[(b->va >> 1) & (DBT_JC_SIZE - 1)] = (uint64_t *)dbt_rx(&d->fc, entry);
+	if (!entry)
+		return;
+	if (jc->entry[index] == (uint64_t *)d->stub_jc_miss && jc->nused < ARRAY_SIZE(jc->used))
+		jc->used[jc->nused++] = (uint16_t)index;
+	jc->entry[index] = (uint64_t *)dbt_rx(&d->fc, entry);
 }
 
 uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global)

@@ -77,6 +77,8 @@ static bool walk_cmpxchg(void *opaque, gpa_t a, unsigned size, uint64_t old_val,
 
 	if (!p)
 		return true;
+	if (d->v->hooks.entry_marked)
+		d->v->hooks.entry_marked(d->v, a, size);
 	if (size == 4)
 		return __atomic_compare_exchange_n((uint32_t *)p, &old32, (uint32_t)new_val, false,
 						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -145,7 +147,7 @@ static bool tables_open(struct dbt *d)
 
 		s->key = UINT64_MAX;
 		dbt_half_init(m, &s->half, m->alias + (2 + i) * DBT_HALF_BYTES, false);
-		s->jc = malloc(DBT_JC_SIZE * sizeof(*s->jc));
+		s->jc = calloc(1, sizeof(*s->jc));
 		if (!s->jc || !table_open(m, &s->user, &s->half, NULL) ||
 		    !table_open(m, &s->sup_ac, &s->half, &m->kernel))
 			return false;
@@ -374,6 +376,14 @@ static void fill_small(struct dbt *d, struct dbt_half *h, gva_t va)
 	}
 }
 
+/* A helper's miss comes without a fault on the table itself; generated code faults on its own view later. */
+static bool half_ready(struct dbt *d, struct dbt_half *h, uint64_t index)
+{
+	if (!dbt_half_is_ready(h, index) && h->nchunk < h->cap_chunk)
+		dbt_half_ready(&d->mmu, h, index);
+	return dbt_half_is_ready(h, index);
+}
+
 bool dbt_mmu_fill(struct dbt *d, gva_t va, bool write)
 {
 	struct x86_state *s = &d->t->st;
@@ -386,7 +396,7 @@ bool dbt_mmu_fill(struct dbt *d, gva_t va, bool write)
 	unsigned acc = (write ? X86_ACC_W : X86_ACC_R) | (s->cpl == 3 ? X86_ACC_USER : 0);
 
 	wm.opaque = d;
-	if (!h || !x86_canonical(va) || !dbt_half_is_ready(h, index) ||
+	if (!h || !x86_canonical(va) || !half_ready(d, h, index) ||
 	    x86_translate(s, &wm, va, acc, &x, &pf))
 		return false;
 	off = dbt_ram_off(d, x.gpa);

@@ -79,15 +79,52 @@ static bool translatable(const struct dbt *d)
 	const struct x86_state *s = &d->t->st;
 
 	return x86_code64(s) && (s->cr0 & X86_CR0_PG) && (s->cpl == 0 || s->cpl == 3) &&
-	       !(s->rflags & X86_FL_TF) && !s->int_shadow && !(s->dr[7] & 0xff) &&
+	       !(s->rflags & (X86_FL_TF | X86_FL_DF)) && !s->int_shadow && !(s->dr[7] & 0xff) &&
 	       !((s->cr0 & X86_CR0_AM) && (s->rflags & X86_FL_AC) && s->cpl == 3);
 }
 
-/* FIP and FDP would show the guest where its translations lie. */
-static void hide_x87_pointers(struct x86_state *s)
+/* The guest instruction whose translation contains host address pc: its address, and *i; 0 when there is none. */
+static gva_t insn_at_host(struct dbt *d, uint64_t pc, struct x86_insn *i)
 {
-	if (s->xsave[512] & 1)
-		memset(s->xsave + 8, 0, 16);
+	struct dbt_block *b = dbt_block_by_host(d, (const uint8_t *)pc);
+	const uint8_t *ram = mem_ram_host(d->v->mem);
+	uint32_t n;
+
+	if (!b || b->ram_off2 != UINT64_MAX || b->ninsn == 0)
+		return 0;
+	for (n = b->map; n + 1 < b->map + b->ninsn; n++)
+		if ((uint64_t)dbt_rx(&d->fc, b->host) + d->map[n + 1].host_off > pc)
+			break;
+	if (x86_decode(i, X86_MODE_64, ram + b->ram_off + d->map[n].guest_off,
+		       MIN(15u, 4096 - ((unsigned)(b->ram_off & 4095) + d->map[n].guest_off))) < 0)
+		return 0;
+	return b->va + d->map[n].guest_off;
+}
+
+/*
+ * The x87 remembers where its last instruction was, which would show the guest host addresses. They are turned into the
+ * guest's own: exactly for FIP and FOP, and for FDP as long as the registers that made the address are unchanged.
+ */
+static void translate_x87_pointers(struct dbt *d)
+{
+	uint8_t *image = d->t->st.xsave;
+	uint64_t fip, fdp = 0;
+	uint16_t fop = 0;
+	struct x86_insn i;
+
+	memcpy(&fip, image + 8, 8);
+	if (fip == 0)
+		return;
+	if (fip - (uint64_t)d->fc.rx < d->fc.size) {
+		fip = insn_at_host(d, fip, &i);
+		fop = fip && (i.attr & IA_X87) ? (uint16_t)((i.opcode & 7) << 8 | i.modrm) : 0;
+		if (fip && i.has_mem)
+			fdp = x86_ea(&i, d->t->st.gpr, fip + i.len) +
+			      (i.seg == X86_FS || i.seg == X86_GS ? d->t->st.seg[i.seg].base : 0);
+		memcpy(image + 6, &fop, 2);
+		memcpy(image + 8, &fip, 8);
+		memcpy(image + 16, &fdp, 8);
+	}
 }
 
 static void enter(struct dbt *d, struct dbt_block *b)
@@ -105,7 +142,8 @@ static void enter(struct dbt *d, struct dbt_block *b)
 	merge_flags(t);
 	stat_add(DBT_RETIRED, t->retired);
 	t->retired = 0;
-	hide_x87_pointers(&t->st);
+	if (t->st.xsave[512] & 1)
+		translate_x87_pointers(d);
 }
 
 /* ---- interp's share ---- */
@@ -206,6 +244,38 @@ static bool link_leads_to(const struct dbt *d, uint32_t n, const struct dbt_bloc
 	       (!(b->mode & DBT_MODE_USER) || l->from->ram_off >> 12 == b->ram_off >> 12);
 }
 
+/*
+ * An indirect branch went to an address that is not canonical: the instruction itself faults, so what it did to the
+ * stack is taken back; interp then executes it again and raises #GP.
+ */
+static void undo_branch(struct dbt *d)
+{
+	struct dbt_tls *t = d->t;
+	const struct dbt_insn_map *m = &d->map[t->branch_row];
+	uint64_t pc = 0;
+	struct x86_insn i;
+
+	for (uint32_t n = 1; n < d->nblock; n++)
+		if (t->branch_row - d->block[n].map < d->block[n].ninsn)
+			pc = (uint64_t)dbt_rx(&d->fc, d->block[n].host) + m->host_off;
+	pc = pc ? insn_at_host(d, pc, &i) : 0;
+	if (!pc)
+		return;
+	t->st.rip = pc;
+	if (i.attr & IA_RET)
+		t->st.gpr[X86_RSP] -= 8 + (i.nop ? i.imm & 0xffff : 0);
+	if (i.attr & IA_CALL) {
+		struct x86_xlat xl;
+		uint32_t pf;
+		unsigned acc = X86_ACC_W | (t->st.cpl == 3 ? X86_ACC_USER : 0);
+		uint8_t *p = interp_resolve(d->v, t->st.gpr[X86_RSP], acc, &xl, &pf);
+
+		if (p)
+			memcpy(p, &t->overwritten, 8);
+		t->st.gpr[X86_RSP] += 8;
+	}
+}
+
 static struct dbt_block *next_block(struct dbt *d)
 {
 	struct dbt_tls *t = d->t;
@@ -215,6 +285,10 @@ static struct dbt_block *next_block(struct dbt *d)
 	struct dbt_block *b;
 
 	t->exit_reason = DBT_EXIT_NONE;
+	if (reason == DBT_EXIT_LOOKUP && !x86_canonical(t->st.rip)) {
+		undo_branch(d);
+		return NULL;
+	}
 	b = dbt_lookup(d, t->st.rip, dbt_mode(d));
 	if (!b || dbt_options.no_chain)
 		return b;
@@ -223,6 +297,22 @@ static struct dbt_block *next_block(struct dbt *d)
 	else if (reason == DBT_EXIT_LOOKUP)
 		dbt_jc_set(d, b);
 	return b;
+}
+
+static bool fill_for_rep(struct dbt *d)
+{
+	const uint64_t *gpr = d->t->st.gpr;
+	uint8_t op[15];
+	uint32_t pf;
+	struct x86_insn i;
+	unsigned n = interp_fetch(d->v, d->t->st.rip, op, sizeof(op), &pf);
+
+	if (n == 0 || x86_decode(&i, X86_MODE_64, op, n) < 0 || i.opsize > 4096 - (gpr[X86_RDI] & 4095))
+		return false;
+	if (i.id == X86_ID_MOVS && (i.opsize > 4096 - (gpr[X86_RSI] & 4095) ||
+				    !dbt_mmu_fill(d, gpr[X86_RSI], false)))
+		return false;
+	return dbt_mmu_fill(d, gpr[X86_RDI], true);
 }
 
 /* Runs translated code until it leaves for a reason interp must see to. */
@@ -238,6 +328,8 @@ static enum interp_result run_translated(struct dbt *d)
 	case DBT_EXIT_LINK:
 		t->st.rip = d->link[t->exit_arg].target;
 		return INTERP_OK;
+	case DBT_EXIT_REP:
+		return fill_for_rep(d) ? INTERP_OK : step(d);
 	case DBT_EXIT_STEP:
 	case DBT_EXIT_FAULT:
 		return step(d);
@@ -258,7 +350,7 @@ static int bind_thread(struct dbt *d)
 	t->default_mxcsr = 0x1f80;
 	t->mask_page = 0x0000fffffffff000ull;
 	t->mask_cross = BIT(47);
-	t->mask_hash = (DBT_JC_SIZE - 1) << 1;
+	t->mask_hash = DBT_JC_SIZE - 1;
 	t->mask_flags = DBT_HOST_FLAGS;
 	t->mask_63 = 63;
 	t->mask_31 = 31;
@@ -300,6 +392,7 @@ unsigned dbt_run_one_block(struct vcpu *v)
 	struct dbt *d = v->engine_priv;
 	struct dbt_block *b;
 	enum dbt_exit reason;
+	unsigned n = 0;
 
 	BUG_ON(!dbt_options.no_chain);
 	if (bind_thread(d))
@@ -308,14 +401,36 @@ unsigned dbt_run_one_block(struct vcpu *v)
 	dbt_smc_drain(d);
 	if (!translatable(d))
 		return 0;
-	b = dbt_lookup(d, d->t->st.rip, dbt_mode(d));
-	if (!b)
-		return 0;
-	enter(d, b);
-	reason = d->t->exit_reason;
-	if (reason == DBT_EXIT_LINK)
-		d->t->st.rip = d->link[d->t->exit_arg].target;
-	return retired_in(d, b, reason);
+	do {
+		b = dbt_lookup(d, d->t->st.rip, dbt_mode(d));
+		if (!b)
+			return n;
+		d->last = b;
+		enter(d, b);
+		reason = d->t->exit_reason;
+		if (reason == DBT_EXIT_LINK)
+			d->t->st.rip = d->link[d->t->exit_arg].target;
+		n += retired_in(d, b, reason);
+	} while (reason == DBT_EXIT_REP && fill_for_rep(d));
+	return n;
+}
+
+int dbt_step_one(struct vcpu *v)
+{
+	struct dbt *d = v->engine_priv;
+
+	if (bind_thread(d))
+		return INTERP_SHUTDOWN;
+	dbt_smc_drain(d);
+	return (int)step(d);
+}
+
+void dbt_dump_last(struct vcpu *v)
+{
+	struct dbt *d = v->engine_priv;
+
+	if (d->last)
+		dbt_block_dump(d, d->last, true, true);
 }
 
 static bool stop_reason(struct dbt *d, enum interp_result r, struct cpu_exit *x)
@@ -393,7 +508,7 @@ static bool pools(struct dbt *d)
 	d->hash = pool(DBT_HASH_SIZE * sizeof(*d->hash));
 	d->page_code = pool(d->ram_pages);
 	d->page_blocks = pool(d->ram_pages * sizeof(*d->page_blocks));
-	d->jc_kernel = pool(DBT_JC_SIZE * sizeof(*d->jc_kernel));
+	d->jc_kernel = pool(sizeof(*d->jc_kernel));
 	d->nblock = d->nlink = d->nkcode = 1;
 	return d->block && d->link && d->map && d->ret_site && d->kcode && d->hash &&
 	       d->page_code && d->page_blocks && d->jc_kernel && return_stacks(d);
@@ -427,7 +542,7 @@ static void dbt_close(struct vcpu *v)
 	unpool(d->hash, DBT_HASH_SIZE * sizeof(*d->hash));
 	unpool((void *)d->page_code, d->ram_pages);
 	unpool(d->page_blocks, d->ram_pages * sizeof(*d->page_blocks));
-	unpool(d->jc_kernel, DBT_JC_SIZE * sizeof(*d->jc_kernel));
+	unpool(d->jc_kernel, sizeof(*d->jc_kernel));
 	for (unsigned i = 0; i < 2; i++)
 		unpool(d->ret_stack[i] ? d->ret_stack[i] - 4096 : NULL, DBT_RET_STACK + 4096);
 	interp_close(v);
@@ -469,8 +584,8 @@ static int dbt_open(void *vm, struct vcpu *v, struct err *e)
 		return e && e->code ? ret : err_set(e, ret, "cannot set up the translator: %s", strerror(-ret));
 	}
 	for (unsigned i = 0; i < DBT_SPACES; i++)
-		dbt_jc_clear(d->mmu.space[i].jc, d->stub_jc_miss);
-	dbt_jc_clear(d->jc_kernel, d->stub_jc_miss);
+		dbt_jc_init(d->mmu.space[i].jc, d->stub_jc_miss);
+	dbt_jc_init(d->jc_kernel, d->stub_jc_miss);
 	v->hooks = (struct vcpu_hooks){ .tlb_flush = hook_flush, .tlb_flush_page = hook_flush_page,
 					.tlb_flush_pcid = hook_flush_pcid, .cr3_load = hook_cr3,
 					.ram_written = hook_written };

@@ -109,9 +109,65 @@ static void emit_leave(struct dbt *d, struct emit *e)
 	emit_load(e, H_RSP, TLS(c_rsp));
 	emit_u8(e, 0x9c); /* PUSHFQ */
 	emit_op_mem(e, false, 0, 0x8f, 0, TLS(flags));
-	emit_u8(e, 0xfc); /* CLD */
+	d->leave_saved = e->p;
 	xstate(e, 6);
 	epilogue(e);
+}
+
+/* On the C stack, registers saved: drops the block's return address and leaves. */
+static void leave_from_helper(struct dbt *d, struct emit *e, enum dbt_exit reason)
+{
+	emit_load(e, H_RAX, TLS(ret_rsp));
+	emit_lea(e, H_RAX, HM(H_RAX, 8));
+	emit_store(e, TLS(ret_rsp), H_RAX);
+	emit_load(e, H_RSP, TLS(c_rsp));
+	set_reason(e, reason);
+	emit_jmp(e, d->leave_saved);
+}
+
+/*
+ * Called by a block for a repeated string instruction: registers to memory, the C helper, registers back, return to the
+ * block. When the helper could not finish, or a kick came meanwhile, leaves instead, without the block's return.
+ */
+static void emit_rep(struct dbt *d, struct emit *e)
+{
+	uint8_t *slow, *kicked;
+
+	d->stub_rep = e->p;
+	for (unsigned i = 0; i < ARRAY_SIZE(in_place); i++)
+		emit_store(e, TLS_GPR(in_place[i].guest), in_place[i].host);
+	emit_store(e, TLS(st.rip), S0);
+	emit_mov_rr32(e, H_RDI, S1);
+	emit_store(e, TLS(ret_rsp), H_RSP);
+	emit_load(e, H_RSP, TLS(c_rsp));
+	emit_u8(e, 0x9c); /* PUSHFQ */
+	emit_op_mem(e, false, 0, 0x8f, 0, TLS(flags));
+	emit_lea(e, H_RSP, HM(H_RSP, -8)); /* 16-byte alignment */
+	emit_mov_imm(e, H_RAX, (uint64_t)dbt_helper_rep);
+	emit_bytes(e, (const uint8_t[]){ 0xff, 0xd0 }, 2); /* CALL RAX */
+	emit_bytes(e, (const uint8_t[]){ 0x85, 0xc0 }, 2); /* TEST EAX, EAX */
+	slow = emit_jcc_fwd(e, 5);
+	emit_op_mem(e, false, 0, 0x83, 7, TLS(kick));
+	emit_u8(e, 0);
+	kicked = emit_jcc_fwd(e, 5);
+	d->rep_from = dbt_rx(&d->fc, e->p);
+	emit_op_mem(e, false, 0, 0xff, 6, TLS(flags));
+	emit_u8(e, 0x9d); /* POPFQ */
+	emit_load(e, H_RSP, TLS(ret_rsp));
+	for (unsigned i = 0; i < ARRAY_SIZE(in_place); i++)
+		emit_load(e, in_place[i].host, TLS_GPR(in_place[i].guest));
+	emit_u8(e, 0xc3);
+	d->rep_to = dbt_rx(&d->fc, e->p);
+	if (e->overflow)
+		return;
+	emit_patch32(slow, e->p);
+	/* 1: interp is to go on; 2: kicked */
+	emit_bytes(e, (const uint8_t[]){ 0x83, 0xf8, 1 }, 3); /* CMP EAX, 1 */
+	slow = emit_jcc_fwd(e, 4);
+	emit_patch32(kicked, e->p);
+	leave_from_helper(d, e, DBT_EXIT_KICK);
+	emit_patch32(slow, e->p);
+	leave_from_helper(d, e, DBT_EXIT_REP);
 }
 
 /* S0 is the guest address to go on at. */
@@ -127,7 +183,9 @@ static uint8_t *exit_at_s0(struct dbt *d, struct emit *e, enum dbt_exit reason)
 
 static void hash_s0(struct emit *e, uint32_t mode)
 {
-	emit_pext_mem(e, S1, S0, TLS(mask_hash));
+	emit_rorx(e, S1, S0, 13);
+	emit_lea(e, S1, HMX(S1, S0));
+	emit_pext_mem(e, S1, S1, TLS(mask_hash));
 	emit_load(e, S2, mode & DBT_MODE_USER ? TLS(jc_user) : TLS(jc_kernel));
 }
 
@@ -177,6 +235,7 @@ int dbt_stubs_emit(struct dbt *d)
 
 	emit_enter(d, &e);
 	emit_leave(d, &e);
+	emit_rep(d, &e);
 	d->stub_miss = exit_at_s0(d, &e, DBT_EXIT_LOOKUP);
 	d->stub_jc_miss = dbt_rx(&d->fc, d->stub_miss);
 	d->stub_step = exit_at_s0(d, &e, DBT_EXIT_STEP);

@@ -51,9 +51,10 @@ static bool is_interp_only(const struct x86_insn *i)
 	case X86_ID_MONITOR:
 	case X86_ID_MWAIT:
 	case X86_ID_XGETBV:
+	case X86_ID_STD:
 		return true;
 	default:
-		return (i->attr & (IA_STRING | IA_VSIB | IA_PAIR)) != 0;
+		return (i->attr & (IA_VSIB | IA_PAIR)) != 0;
 	}
 }
 
@@ -143,8 +144,14 @@ static enum xlate_result translate_one(struct xlate *x)
 	}
 	if (i->attr & (IA_PRIV | IA_SENSITIVE | IA_FAR))
 		return xl_system(x);
+	if (i->id == X86_ID_CLD) { /* clear already */
+		xl_commit(x);
+		return XLATE_NEXT;
+	}
 	if (i->attr & IA_BRANCH)
 		return xl_flow(x);
+	if (i->attr & IA_STRING)
+		return xl_string(x);
 	if (i->attr & IA_STACK)
 		return xl_stack(x);
 	return is_bit_string(i) ? bit_string(x) : xl_plain(x);
@@ -271,25 +278,22 @@ static bool room_left(const struct dbt *d)
 	       d->nret_site + MAX_INSNS + 8 < DBT_MAX_RET_SITES && d->nkcode + 4 < DBT_MAX_KCODE;
 }
 
-static void dump_block(const struct xlate *x)
+void dbt_block_dump(struct dbt *d, const struct dbt_block *b, bool guest, bool host)
 {
 	char text[96];
-	const struct dbt_block *b = x->b;
-	const uint8_t *ram = mem_ram_host(x->d->v->mem) + b->ram_off;
+	const uint8_t *ram = mem_ram_host(d->v->mem) + b->ram_off;
 	struct x86_insn i;
 
-	if (dbt_options.range_end && (b->va < dbt_options.range_start || b->va >= dbt_options.range_end))
-		return;
 	fprintf(stderr, "block %#lx mode %x: %u instructions, %ld host bytes\n", b->va, b->mode,
 		b->ninsn, (long)(b->host_end - b->host));
-	for (unsigned n = 0; dbt_options.dump_guest && n < b->ninsn; n++) {
-		unsigned off = x->d->map[b->map + n].guest_off;
+	for (unsigned n = 0; guest && n < b->ninsn; n++) {
+		unsigned off = d->map[b->map + n].guest_off;
 
 		if (x86_decode(&i, X86_MODE_64, ram + off, 15) > 0)
 			fprintf(stderr, "  %#lx: %s\n", b->va + off,
 				x86_disasm(text, sizeof(text), X86_MODE_64, i.bytes, i.len, b->va + off));
 	}
-	for (const uint8_t *p = b->host; dbt_options.dump_host && p < b->host_end;) {
+	for (const uint8_t *p = b->host; host && p < b->host_end;) {
 		if (x86_decode(&i, X86_MODE_64, p, 15) < 0)
 			break;
 		fprintf(stderr, "      %p: %s\n", (const void *)p,
@@ -318,8 +322,10 @@ static void finish(struct xlate *x, bool global)
 	stat_inc(DBT_BLOCKS);
 	stat_add(DBT_GUEST_INSNS, b->ninsn);
 	stat_add(DBT_CODE_BYTES, b->host_end - b->host);
-	if (dbt_options.dump_guest || dbt_options.dump_host)
-		dump_block(x);
+	if ((dbt_options.dump_guest || dbt_options.dump_host) &&
+	    (!dbt_options.range_end ||
+	     (b->va >= dbt_options.range_start && b->va < dbt_options.range_end)))
+		dbt_block_dump(d, b, dbt_options.dump_guest, dbt_options.dump_host);
 }
 
 /* An instruction at the very end of the page: does it really cross? */

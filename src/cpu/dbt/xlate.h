@@ -76,6 +76,7 @@ void xl_count_start(struct xlate *x);
 enum xlate_result xl_plain(struct xlate *x);
 enum xlate_result xl_flow(struct xlate *x);
 enum xlate_result xl_stack(struct xlate *x);
+enum xlate_result xl_string(struct xlate *x);
 enum xlate_result xl_system(struct xlate *x);
 
 #endif

@@ -98,6 +98,10 @@ static void push_return(struct xlate *x)
 
 	emit_lea(e, S0, HM(H_GUEST_RSP, -8));
 	xl_translate(x, 8);
+	if (x->i.attr & IA_INDIRECT) {
+		emit_load(e, S2, XL_MEM);
+		emit_store(e, TLS(overwritten), S2);
+	}
 	emit_mov_imm(e, S2, x->next);
 	xl_commit(x);
 	emit_store(e, XL_MEM, S2);
@@ -127,6 +131,12 @@ static enum xlate_result call_direct(struct xlate *x)
 	return XLATE_NEXT;
 }
 
+/* For a target that proves not canonical: the fault is then this instruction's (run.c takes it back). */
+static void note_branch(struct xlate *x)
+{
+	xl_store_imm(x, TLS(branch_row), (uint32_t)(x->m - x->d->map));
+}
+
 /* S0 := target of an indirect jump or call. */
 static void indirect_target(struct xlate *x)
 {
@@ -145,6 +155,7 @@ static enum xlate_result call_indirect(struct xlate *x)
 {
 	indirect_target(x);
 	emit_store(&x->e, TLS(tmp0), S0);
+	note_branch(x);
 	push_return(x);
 	emit_load(&x->e, S0, TLS(tmp0));
 	dbt_emit_call_s0(&x->e, x->mode);
@@ -160,6 +171,7 @@ static enum xlate_result ret(struct xlate *x)
 	xl_translate(x, 8);
 	xl_commit(x);
 	emit_load(e, S0, XL_MEM);
+	note_branch(x);
 	emit_lea(e, H_GUEST_RSP, HM(H_GUEST_RSP, 8 + (int32_t)(x->i.nop ? x->i.imm & 0xffff : 0)));
 	emit_u8(e, 0xc3);
 	return XLATE_END;
@@ -183,6 +195,7 @@ enum xlate_result xl_flow(struct xlate *x)
 	case X86_ID_JMP:
 		if (x->i.attr & IA_INDIRECT) {
 			indirect_target(x);
+			note_branch(x);
 			dbt_emit_jump_s0(&x->e, x->mode);
 		} else {
 			xl_commit(x);

@@ -101,7 +101,7 @@ static void alu_imm(struct emit *e, bool w, unsigned ext, unsigned reg, uint32_t
 }
 
 /*
- * Fast when nothing but arithmetic flags, DF, ID and (at CPL 0) IF changes; anything else is interp's. All
+ * Fast when nothing but arithmetic flags, ID and (at CPL 0) IF changes; anything else is interp's. All
  * arithmetic flags are replaced, so the comparison may use them.
  */
 static enum xlate_result popf(struct xlate *x)

@@ -65,7 +65,7 @@ static enum xlate_result rdtsc(struct xlate *x, bool p)
 {
 	struct emit *e = &x->e;
 
-	if ((x->mode & DBT_MODE_TSD) && (x->mode & DBT_MODE_USER))
+	if (((x->mode & DBT_MODE_TSD) && (x->mode & DBT_MODE_USER)) || dbt_options.lockstep)
 		return XLATE_STEP;
 	xl_commit(x);
 	if (p)

@@ -18,12 +18,14 @@ static int engine_probe(struct err *why)
 	return 0;
 }
 
+/* It may be the local APIC's timer, which sets no flag of its own: have a look. */
 static void on_kick(int sig)
 {
 	(void)sig;
+	if (vcpu_self)
+		atomic_store(&vcpu_self->irq_hint, 1);
 }
 
-/* The signal only has to interrupt a blocking call; the flags say the rest. */
 static int install_handler(void)
 {
 	struct sigaction old, sa;

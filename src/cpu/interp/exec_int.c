@@ -245,6 +245,8 @@ HANDLER(rdrand)
 	uint64_t val;
 	bool ok;
 
+	if (unlikely(v->hooks.random != NULL))
+		return random_done(v, i, v->hooks.random(v), true);
 	__asm__ volatile("rdrand %0" : "=r"(val), "=@ccc"(ok));
 	return random_done(v, i, val, ok);
 }
@@ -254,6 +256,8 @@ HANDLER(rdseed)
 	uint64_t val;
 	bool ok;
 
+	if (unlikely(v->hooks.random != NULL))
+		return random_done(v, i, v->hooks.random(v), true);
 	__asm__ volatile("rdseed %0" : "=r"(val), "=@ccc"(ok));
 	return random_done(v, i, val, ok);
 }

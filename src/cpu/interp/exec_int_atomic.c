@@ -127,7 +127,8 @@ HANDLER(cmpxchg)
 
 	if (d->kind == OPK_GPR) {
 		old_val = interp_get_gpr(s, d->reg, d->high8, size);
-		interp_set_gpr(s, d->reg, d->high8, size, old_val == expect ? val : old_val);
+		if (old_val == expect)
+			interp_set_gpr(s, d->reg, d->high8, size, val);
 	} else if (cmpxchg_mem(v, i, size, expect, val, &old_val)) {
 		return -1;
 	}

@@ -185,10 +185,10 @@ static bool idiv_overflows(uint64_t lo, uint64_t hi, uint64_t b, unsigned size)
 
 	if (size < 8)
 		n = (int64_t)((hi << bits | lo) << (64 - 2 * bits)) >> (64 - 2 * bits);
-	if (d == -1)
-		return n == ((__int128)1 << 64 << 63) || -n >= ((__int128)1 << (bits - 1));
 	if (size == 8 && (int64_t)hi == (int64_t)lo >> 63)
-		return false;
+		return d == -1 && (int64_t)lo == INT64_MIN;
+	if (size == 8 && d == -1) /* the quotient is -n, and n has more than 64 bits */
+		return n != (__int128)INT64_MAX + 1;
 	q = n / d;
 	return q < -((__int128)1 << (bits - 1)) || q >= ((__int128)1 << (bits - 1));
 }

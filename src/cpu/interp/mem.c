@@ -61,12 +61,14 @@ static uint64_t walk_read(void *opaque, gpa_t a, unsigned size, bool *ok)
 
 static bool walk_cmpxchg(void *opaque, gpa_t a, unsigned size, uint64_t old_val, uint64_t new_val)
 {
-	const struct vcpu *v = opaque;
+	struct vcpu *v = opaque;
 	uint8_t *p = mem_ptr(v->mem, a, size, true);
 	uint32_t old32 = (uint32_t)old_val;
 
 	if (p == NULL)
 		return true; /* tables in ROM: the mark is lost */
+	if (unlikely(v->hooks.entry_marked != NULL))
+		v->hooks.entry_marked(v, a, size);
 	if (size == 8)
 		return __atomic_compare_exchange_n((uint64_t *)(void *)p, &old_val, new_val, false,
 		                                   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
@@ -389,6 +391,23 @@ static unsigned piece(gpa_t a, unsigned n)
 	return size;
 }
 
+static uint64_t mmio_read(struct vcpu *v, gpa_t a, unsigned size)
+{
+	stat_inc(EXIT_MMIO);
+	if (unlikely(v->hooks.mmio_read != NULL))
+		return v->hooks.mmio_read(v, a, size);
+	return mem_load(v->mem, a, size);
+}
+
+static void mmio_write(struct vcpu *v, gpa_t a, uint64_t val, unsigned size)
+{
+	stat_inc(EXIT_MMIO);
+	if (unlikely(v->hooks.mmio_write != NULL))
+		v->hooks.mmio_write(v, a, val, size);
+	else
+		mem_store(v->mem, a, val, size);
+}
+
 static void page_read(struct vcpu *v, const struct tlb_entry *e, unsigned off, uint8_t *buf,
                       unsigned n)
 {
@@ -398,9 +417,8 @@ static void page_read(struct vcpu *v, const struct tlb_entry *e, unsigned off, u
 	}
 	for (unsigned i = 0; i < n;) {
 		const unsigned size = piece(e->gpa + off + i, n - i);
-		const uint64_t val = mem_load(v->mem, e->gpa + off + i, size);
+		const uint64_t val = mmio_read(v, e->gpa + off + i, size);
 
-		stat_inc(EXIT_MMIO);
 		memcpy(buf + i, &val, size);
 		i += size;
 	}
@@ -419,8 +437,7 @@ static void page_write(struct vcpu *v, const struct tlb_entry *e, unsigned off, 
 		uint64_t val = 0;
 
 		memcpy(&val, buf + i, size);
-		stat_inc(EXIT_MMIO);
-		mem_store(v->mem, e->gpa + off + i, val, size);
+		mmio_write(v, e->gpa + off + i, val, size);
 		i += size;
 	}
 }

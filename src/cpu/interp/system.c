@@ -3,9 +3,8 @@
  * Control registers, EFER and RFLAGS: every check and what a change sets off (SDM vol. 3, 2.5, 4.1,
  * 4.10.4, 9.8.5). Owner thread only.
  */
-#include <x86intrin.h>
-
 #include "cpu/interp/sys_priv.h"
+#include "loop/clock.h"
 
 #define CR0_KNOWN (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
                    X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
@@ -16,7 +15,7 @@
 
 uint64_t sys_tsc(const struct vcpu *v)
 {
-	return __rdtsc() + v->s->tsc_offset;
+	return clock_tsc() + v->s->tsc_offset;
 }
 
 bool sys_cpuid_bit(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit)

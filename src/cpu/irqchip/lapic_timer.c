@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include "cpu/irqchip/irqchip_priv.h"
 
@@ -53,7 +52,7 @@ static unsigned divider(const struct lapic *l)
 
 static uint64_t guest_tsc(const struct lapic *l)
 {
-	return __rdtsc() + l->v->s->tsc_offset;
+	return clock_tsc() + l->v->s->tsc_offset;
 }
 
 /* When the guest's TSC will have reached tsc, rounded up. */
@@ -77,7 +76,7 @@ static void arm(struct lapic *l, int64_t now)
 	const int64_t at = deadline(l);
 	struct itimerspec its = { { 0, 0 }, { 0, 0 } };
 
-	if (!t->attached || at == OFF || at >= FAR)
+	if (!t->attached || at == OFF || at >= FAR || clock_is_virtual())
 		return;
 	if (t->armed_ns > now && t->armed_ns <= at)
 		return;

@@ -63,8 +63,8 @@ struct pci_bar {
 	struct pci_fn *fn;
 	uint8_t index;
 	enum pci_bar_kind kind;
-	uint64_t size; /* a power of two */
-	uint64_t home; /* where the machine put it, restored by a reset */
+	uint64_t size;	 /* a power of two */
+	uint64_t home;	 /* where the machine put it, restored by a reset */
 	uint64_t mapped; /* atomic: where it decodes now, or PCI_UNMAPPED */
 };
 
@@ -76,15 +76,16 @@ struct pci_msix {
 	unsigned n; /* vectors; 0: none */
 	uint8_t bar, cap;
 	uint32_t table_off, pba_off; /* in the BAR */
-	bool enabled, masked;        /* the capability's bits */
-	uint32_t pending;            /* one bit per vector */
+	bool enabled, masked;	     /* the capability's bits */
+	uint32_t pending;	     /* one bit per vector */
 	struct pci_msix_entry entry[PCI_MSIX_MAX];
 };
 
 struct pci_fn_ops {
 	/* off + size lies within the BAR; size is 1, 2, 4 or 8. Any vCPU thread. */
 	uint64_t (*bar_read)(struct pci_fn *f, unsigned bar, uint64_t off, unsigned size);
-	void (*bar_write)(struct pci_fn *f, unsigned bar, uint64_t off, uint64_t val, unsigned size);
+	void (*bar_write)(struct pci_fn *f, unsigned bar, uint64_t off, uint64_t val,
+			  unsigned size);
 	/* May be NULL: before a configuration read, after a write (bus->lock held). */
 	void (*cfg_reading)(struct pci_fn *f, unsigned off, unsigned size);
 	void (*cfg_written)(struct pci_fn *f, unsigned off, unsigned size);
@@ -102,7 +103,7 @@ struct pci_fn {
 	pthread_mutex_t irq_lock;
 	struct pci_msix msix;
 	bool intx_wanted, intx_driven; /* what the device asks; what the line gets from us */
-	bool master;                   /* atomic copy of the command register's bit */
+	bool master;		       /* atomic copy of the command register's bit */
 };
 
 struct pci_id {
@@ -142,16 +143,17 @@ static inline unsigned pci_intx_gsi(unsigned slot, unsigned pin)
 }
 
 /* Configuration accesses as a vCPU makes them; size 1, 2 or 4, not crossing a dword. */
-uint32_t pci_cfg_read(struct pci_bus *bus, unsigned slot, unsigned func, unsigned off, unsigned size);
+uint32_t pci_cfg_read(struct pci_bus *bus, unsigned slot, unsigned func, unsigned off,
+		      unsigned size);
 void pci_cfg_write(struct pci_bus *bus, unsigned slot, unsigned func, unsigned off, uint32_t val,
 		   unsigned size);
 
 /* What the machine says about the host bridge. All addresses are guest-physical. */
 struct pci_host_cfg {
-	gpa_t ecam_base;           /* 1 MiB for the one bus; 0: none */
-	gpa_t mem_base;            /* window below 4 GiB */
+	gpa_t ecam_base; /* 1 MiB for the one bus; 0: none */
+	gpa_t mem_base;	 /* window below 4 GiB */
 	uint64_t mem_size;
-	gpa_t mem64_base;          /* window above RAM; size 0: none */
+	gpa_t mem64_base; /* window above RAM; size 0: none */
 	uint64_t mem64_size;
 	uint16_t io_base, io_size; /* port window; size 0: none */
 	/* A guest wrote "reset" to port 0xcf9. May be NULL. */

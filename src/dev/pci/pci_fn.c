@@ -38,12 +38,9 @@ static uint8_t *bar_reg(struct pci_fn *f, unsigned index)
 static uint32_t bar_flags(enum pci_bar_kind kind)
 {
 	switch (kind) {
-	case PCI_BAR_IO:
-		return 1;
-	case PCI_BAR_MEM64:
-		return 4;
-	default:
-		return 0;
+	case PCI_BAR_IO: return 1;
+	case PCI_BAR_MEM64: return 4;
+	default: return 0;
 	}
 }
 
@@ -55,8 +52,9 @@ void pci_fn_bar(struct pci_fn *f, unsigned index, enum pci_bar_kind kind, uint64
 
 	BUG_ON(index >= PCI_BARS || (size & (size - 1)) != 0 || size < 16);
 	BUG_ON(kind == PCI_BAR_MEM64 && index + 1 >= PCI_BARS);
-	*b = (struct pci_bar){ .fn = f, .index = (uint8_t)index, .kind = kind, .size = size,
-			       .mapped = PCI_UNMAPPED };
+	*b = (struct pci_bar){
+		.fn = f, .index = (uint8_t)index, .kind = kind, .size = size, .mapped = PCI_UNMAPPED
+	};
 	pci_put32(bar_reg(f, index), bar_flags(kind));
 	pci_put32(w, (uint32_t)mask);
 	if (kind == PCI_BAR_MEM64)
@@ -230,7 +228,7 @@ static void fn_cfg_write(struct pci_fn *f, unsigned off, uint32_t val, unsigned 
 	for (unsigned i = 0; i < size; i++) {
 		const uint8_t w = f->wmask[off + i], new = (uint8_t)(val >> (8 * i));
 
-		f->cfg[off + i] = (uint8_t)((f->cfg[off + i] & ~w) | (new & w));
+		f->cfg[off + i] = (uint8_t)((f->cfg[off + i] & ~w) | (new &w));
 	}
 	if (touches(off, size, PCI_CFG_COMMAND, 2))
 		command_update(f);
@@ -242,7 +240,8 @@ static void fn_cfg_write(struct pci_fn *f, unsigned off, uint32_t val, unsigned 
 		f->ops->cfg_written(f, off, size);
 }
 
-uint32_t pci_cfg_read(struct pci_bus *bus, unsigned slot, unsigned func, unsigned off, unsigned size)
+uint32_t pci_cfg_read(struct pci_bus *bus, unsigned slot, unsigned func, unsigned off,
+		      unsigned size)
 {
 	uint32_t v = size >= 4 ? UINT32_MAX : (1u << (8 * size)) - 1;
 

@@ -110,21 +110,30 @@ static int ecam_add(struct pci_bus *b, struct err *e)
 
 	if (b->cfg.ecam_base == 0)
 		return 0;
-	b->ecam = (struct mem_region){ .name = "pci-ecam", .base = b->cfg.ecam_base,
-				       .size = ECAM_BUS_SIZE, .fd = -1, .ops = &ecam_ops, .opaque = b };
+	b->ecam = (struct mem_region){ .name = "pci-ecam",
+				       .base = b->cfg.ecam_base,
+				       .size = ECAM_BUS_SIZE,
+				       .fd = -1,
+				       .ops = &ecam_ops,
+				       .opaque = b };
 	r = mem_region_add(b->bus->mem, &b->ecam);
 	return r < 0 ? err_set(e, r, "PCI ECAM at %#llx overlaps something",
-			       (unsigned long long)b->cfg.ecam_base) : 0;
+			       (unsigned long long)b->cfg.ecam_base)
+		     : 0;
 }
 
 static int ports_add(struct pci_bus *b, struct err *e)
 {
 	int r;
 
-	b->addr_ports = (struct pio_range){ .name = "pci-address", .base = PORT_ADDRESS, .count = 4,
-					    .ops = &addr_ops, .opaque = b };
-	b->data_ports = (struct pio_range){ .name = "pci-data", .base = PORT_DATA, .count = 4,
-					    .ops = &data_ops, .opaque = b };
+	b->addr_ports = (struct pio_range){ .name = "pci-address",
+					    .base = PORT_ADDRESS,
+					    .count = 4,
+					    .ops = &addr_ops,
+					    .opaque = b };
+	b->data_ports = (struct pio_range){
+		.name = "pci-data", .base = PORT_DATA, .count = 4, .ops = &data_ops, .opaque = b
+	};
 	r = bus_pio_add(b->bus, &b->addr_ports);
 	if (r == 0) {
 		r = bus_pio_add(b->bus, &b->data_ports);
@@ -136,8 +145,11 @@ static int ports_add(struct pci_bus *b, struct err *e)
 
 static int bridge_add(struct pci_bus *b, struct err *e)
 {
-	static const struct pci_id id = { .vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000,
-					  .subvendor = 0x8086, .subsystem = 0x29c0 };
+	static const struct pci_id id = { .vendor = 0x8086,
+					  .device = 0x29c0,
+					  .class_code = 0x060000,
+					  .subvendor = 0x8086,
+					  .subsystem = 0x29c0 };
 
 	pci_fn_init(&b->bridge, "pci-host", &id, NULL);
 	if (b->cfg.ecam_base != 0) { /* base, 64 buses' worth or less, enabled */

@@ -98,14 +98,10 @@ static uint32_t table_load(const struct pci_msix *m, uint64_t off)
 	const struct pci_msix_entry *e = &m->entry[off / ENTRY_SIZE];
 
 	switch (off % ENTRY_SIZE) {
-	case 0:
-		return (uint32_t)e->addr;
-	case 4:
-		return (uint32_t)(e->addr >> 32);
-	case 8:
-		return e->data;
-	default:
-		return e->ctrl;
+	case 0: return (uint32_t)e->addr;
+	case 4: return (uint32_t)(e->addr >> 32);
+	case 8: return e->data;
+	default: return e->ctrl;
 	}
 }
 
@@ -115,15 +111,9 @@ static void table_store(struct pci_fn *f, uint64_t off, uint32_t val)
 	struct pci_msix_entry *e = &f->msix.entry[v];
 
 	switch (off % ENTRY_SIZE) {
-	case 0:
-		e->addr = (e->addr & ~0xffffffffull) | (val & ~3u);
-		break;
-	case 4:
-		e->addr = (e->addr & 0xffffffffull) | (uint64_t)val << 32;
-		break;
-	case 8:
-		e->data = val;
-		break;
+	case 0: e->addr = (e->addr & ~0xffffffffull) | (val & ~3u); break;
+	case 4: e->addr = (e->addr & 0xffffffffull) | (uint64_t)val << 32; break;
+	case 8: e->data = val; break;
 	default:
 		e->ctrl = val & ENTRY_MASKED;
 		if (f->msix.enabled && (f->msix.pending & (1u << v)))
@@ -187,7 +177,8 @@ bool pci_msix_bar_write(struct pci_fn *f, unsigned bar, uint64_t off, uint64_t v
 
 void pci_intx_update(struct pci_fn *f)
 {
-	const bool off = (pci_get16(f->cfg + PCI_CFG_COMMAND) & PCI_CMD_INTX_OFF) || f->msix.enabled;
+	const bool off =
+		(pci_get16(f->cfg + PCI_CFG_COMMAND) & PCI_CMD_INTX_OFF) || f->msix.enabled;
 	const bool drive = f->intx_wanted && !off && f->cfg[PCI_CFG_INT_PIN] != 0;
 	const unsigned gsi = pci_intx_gsi(f->slot, 0), i = gsi - PCI_INTX_GSI;
 	struct pci_bus *b = f->bus;

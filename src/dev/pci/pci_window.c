@@ -92,11 +92,16 @@ static int mem_window_add(struct pci_bus *b, struct pci_window *w, const char *n
 		return 0;
 	w->bus = b;
 	w->base = w->next_free = base;
-	w->region = (struct mem_region){ .name = name, .base = base, .size = size, .fd = -1,
-					 .ops = &mem_window_ops, .opaque = w };
+	w->region = (struct mem_region){ .name = name,
+					 .base = base,
+					 .size = size,
+					 .fd = -1,
+					 .ops = &mem_window_ops,
+					 .opaque = w };
 	r = mem_region_add(b->bus->mem, &w->region);
 	if (r < 0)
-		return err_set(e, r, "PCI window at %#llx overlaps something", (unsigned long long)base);
+		return err_set(e, r, "PCI window at %#llx overlaps something",
+			       (unsigned long long)base);
 	w->size = size;
 	return 0;
 }
@@ -110,8 +115,11 @@ static int io_window_add(struct pci_bus *b, struct err *e)
 		return 0;
 	w->bus = b;
 	w->base = w->next_free = b->cfg.io_base;
-	w->ports = (struct pio_range){ .name = "pci-io", .base = b->cfg.io_base,
-				       .count = b->cfg.io_size, .ops = &io_window_ops, .opaque = w };
+	w->ports = (struct pio_range){ .name = "pci-io",
+				       .base = b->cfg.io_base,
+				       .count = b->cfg.io_size,
+				       .ops = &io_window_ops,
+				       .opaque = w };
 	r = bus_pio_add(b->bus, &w->ports);
 	if (r < 0)
 		return err_set(e, r, "PCI ports at %#x are taken", b->cfg.io_base);
@@ -124,7 +132,8 @@ int pci_windows_add(struct pci_bus *b, struct err *e)
 	int r = mem_window_add(b, &b->mem, "pci-mem", b->cfg.mem_base, b->cfg.mem_size, e);
 
 	if (r == 0)
-		r = mem_window_add(b, &b->mem64, "pci-mem64", b->cfg.mem64_base, b->cfg.mem64_size, e);
+		r = mem_window_add(b, &b->mem64, "pci-mem64", b->cfg.mem64_base, b->cfg.mem64_size,
+				   e);
 	if (r == 0)
 		r = io_window_add(b, e);
 	if (r < 0)

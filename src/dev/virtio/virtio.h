@@ -89,7 +89,7 @@ struct virtio_dev {
 
 /* The rows of a device's snap_field table that are common; `m` is its struct virtio_dev member. */
 #define VIRTIO_SNAP_FIELDS(type, m)                                                                \
-	SNAP_FIELD(type, m.fn.cfg), SNAP_FIELD(type, m.fn.msix), SNAP_FIELD(type, m.config),        \
+	SNAP_FIELD(type, m.fn.cfg), SNAP_FIELD(type, m.fn.msix), SNAP_FIELD(type, m.config),       \
 		SNAP_FIELD(type, m.accepted), SNAP_FIELD(type, m.device_select),                   \
 		SNAP_FIELD(type, m.driver_select), SNAP_FIELD(type, m.queue_select),               \
 		SNAP_FIELD(type, m.config_vector), SNAP_FIELD(type, m.status),                     \
@@ -101,7 +101,8 @@ struct virtio_dev {
 
 /* Creation and end, for a device's dev_class. v->config is filled by the caller afterwards. */
 int virtio_init(struct virtio_dev *v, struct bus *bus, struct pci_bus *pci, int slot,
-		const struct virtio_desc *d, const struct virtio_ops *ops, struct err *e) MUST_CHECK;
+		const struct virtio_desc *d, const struct virtio_ops *ops,
+		struct err *e) MUST_CHECK;
 void virtio_fini(struct virtio_dev *v); /* drains */
 /* The machine's reset, pause and resume; no vCPU runs. */
 void virtio_dev_reset(struct virtio_dev *v);
@@ -131,7 +132,7 @@ void virtio_queue_enable(struct virtio_dev *v, unsigned q);
 void virtio_notified(struct virtio_dev *v, unsigned q);
 uint8_t virtio_isr_take(struct virtio_dev *v);
 /* Builds the PCI function. */
-int virtio_pci_init(struct virtio_dev *v, struct pci_bus *pci, int slot, const struct virtio_desc *d,
-		    struct err *e) MUST_CHECK;
+int virtio_pci_init(struct virtio_dev *v, struct pci_bus *pci, int slot,
+		    const struct virtio_desc *d, struct err *e) MUST_CHECK;
 
 #endif

@@ -23,7 +23,7 @@ enum {
 	SEG_MAX_BYTES = 1 << 20,
 	REQ_MAX_BYTES = SEGS * SEG_MAX_BYTES,
 	RANGE_MAX_SECTORS = 1 << 22, /* of one discard or write-zeroes */
-	PHYS_EXP = 3, /* 4 KiB physical blocks */
+	PHYS_EXP = 3,		     /* 4 KiB physical blocks */
 	HDR = sizeof(struct virtio_blk_outhdr),
 };
 
@@ -117,8 +117,9 @@ static void range(struct vblk_req *r, enum blk_op op)
 {
 	struct virtio_blk_discard_write_zeroes z;
 
-	if (vq_read(&r->chain, 0, &z, sizeof(z)) != sizeof(z) || r->chain.out_len != HDR + sizeof(z) ||
-	    z.num_sectors > RANGE_MAX_SECTORS || z.sector > UINT64_MAX / BLK_SECTOR) {
+	if (vq_read(&r->chain, 0, &z, sizeof(z)) != sizeof(z) ||
+	    r->chain.out_len != HDR + sizeof(z) || z.num_sectors > RANGE_MAX_SECTORS ||
+	    z.sector > UINT64_MAX / BLK_SECTOR) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -146,28 +147,16 @@ static void get_id(struct vblk_req *r)
 static void dispatch(struct vblk_req *r, const struct virtio_blk_outhdr *h)
 {
 	switch (h->type) {
-	case VIRTIO_BLK_T_IN:
-		transfer(r, BLK_READ, h->sector);
-		break;
-	case VIRTIO_BLK_T_OUT:
-		transfer(r, BLK_WRITE, h->sector);
-		break;
+	case VIRTIO_BLK_T_IN: transfer(r, BLK_READ, h->sector); break;
+	case VIRTIO_BLK_T_OUT: transfer(r, BLK_WRITE, h->sector); break;
 	case VIRTIO_BLK_T_FLUSH:
 		r->io = (struct blk_req){ .op = BLK_FLUSH };
 		submit(r);
 		break;
-	case VIRTIO_BLK_T_GET_ID:
-		get_id(r);
-		break;
-	case VIRTIO_BLK_T_DISCARD:
-		range(r, BLK_DISCARD);
-		break;
-	case VIRTIO_BLK_T_WRITE_ZEROES:
-		range(r, BLK_WRITE_ZEROES);
-		break;
-	default:
-		finish(r, VIRTIO_BLK_S_UNSUPP);
-		break;
+	case VIRTIO_BLK_T_GET_ID: get_id(r); break;
+	case VIRTIO_BLK_T_DISCARD: range(r, BLK_DISCARD); break;
+	case VIRTIO_BLK_T_WRITE_ZEROES: range(r, BLK_WRITE_ZEROES); break;
+	default: finish(r, VIRTIO_BLK_S_UNSUPP); break;
 	}
 }
 
@@ -292,9 +281,9 @@ static int vblk_create(struct dev *dev, const void *cfg, struct err *e)
 	};
 	int r;
 
-	desc.features |= blk_readonly(c->disk) ?
-				 BIT(VIRTIO_BLK_F_RO) :
-				 BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+	desc.features |= blk_readonly(c->disk)
+				 ? BIT(VIRTIO_BLK_F_RO)
+				 : BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
 	if (queues > 1)
 		desc.features |= BIT(VIRTIO_BLK_F_MQ);
 	d->disk = c->disk;

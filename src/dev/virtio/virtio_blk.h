@@ -10,7 +10,7 @@ enum { VIRTIO_BLK_QUEUES_MAX = 4 };
 
 struct virtio_blk_cfg {
 	struct pci_bus *pci;
-	int slot;           /* -1: any */
+	int slot;	    /* -1: any */
 	struct blk *disk;   /* stays the caller's; closed after the device is destroyed */
 	const char *serial; /* at most 20 characters are shown; NULL: none */
 	unsigned queues;    /* 0: one */

@@ -18,7 +18,7 @@ struct vcon {
 	void (*output)(void *opaque, const void *buf, size_t n);
 	void *opaque;
 	struct vq_chain chain;
-	uint8_t ring[RING]; /* input not yet taken by the guest */
+	uint8_t ring[RING];  /* input not yet taken by the guest */
 	uint32_t head, tail; /* counts of bytes put in and taken out */
 };
 
@@ -68,7 +68,8 @@ static void tx_run(struct vcon *d)
 	do {
 		while ((got = vq_pop(q, &d->chain)) == 1) {
 			for (unsigned i = 0; i < d->chain.n_out; i++)
-				d->output(d->opaque, d->chain.iov[i].iov_base, d->chain.iov[i].iov_len);
+				d->output(d->opaque, d->chain.iov[i].iov_base,
+					  d->chain.iov[i].iov_len);
 			vq_push(q, &d->chain, 0);
 			any = true;
 		}

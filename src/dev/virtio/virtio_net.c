@@ -307,7 +307,8 @@ const struct net_port *virtio_net_port(const struct dev *dev)
 
 static void config_fill(struct vnet *d, const struct virtio_net_cfg *cfg)
 {
-	static const uint8_t none[NET_MAC_LEN], ours[NET_MAC_LEN] = { 0x52, 0x54, 0, 0x72, 0x33, 0 };
+	static const uint8_t none[NET_MAC_LEN],
+		ours[NET_MAC_LEN] = { 0x52, 0x54, 0, 0x72, 0x33, 0 };
 	struct virtio_net_config c = { .status = VIRTIO_NET_S_LINK_UP };
 
 	memcpy(c.mac, cfg->mac, NET_MAC_LEN);

@@ -11,7 +11,7 @@ struct virtio_net_cfg {
 	int slot; /* -1: any */
 	struct net_switch *net;
 	uint8_t mac[NET_MAC_LEN]; /* all zero: one made from the slot */
-	unsigned mtu;             /* 0: 1500, and the guest is not told */
+	unsigned mtu;		  /* 0: 1500, and the guest is not told */
 };
 extern const struct dev_class virtio_net_class;
 

@@ -23,7 +23,8 @@ enum {
 	NOTIFY_STEP = 4, /* bytes between two queues' notification addresses */
 	VENDOR = 0x1af4,
 	DEVICE_BASE = 0x1040,
-	COMMON_LEN = 0x3c, /* to queue_notify_data and queue_reset, which need features not offered */
+	COMMON_LEN =
+		0x3c, /* to queue_notify_data and queue_reset, which need features not offered */
 	/* fields of struct virtio_pci_cap */
 	CAP_BAR = VIRTIO_PCI_CAP_BAR,
 	CAP_OFFSET = VIRTIO_PCI_CAP_OFFSET,
@@ -52,51 +53,35 @@ static uint32_t queue_read(struct virtio_dev *v, unsigned off)
 		return 0;
 	s = &v->q[v->queue_select].st;
 	switch (off) {
-	case VIRTIO_PCI_COMMON_Q_SIZE:
-		return s->size;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		return s->vector;
-	case VIRTIO_PCI_COMMON_Q_ENABLE:
-		return s->enabled;
-	case VIRTIO_PCI_COMMON_Q_NOFF:
-		return v->queue_select;
+	case VIRTIO_PCI_COMMON_Q_SIZE: return s->size;
+	case VIRTIO_PCI_COMMON_Q_MSIX: return s->vector;
+	case VIRTIO_PCI_COMMON_Q_ENABLE: return s->enabled;
+	case VIRTIO_PCI_COMMON_Q_NOFF: return v->queue_select;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
-	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		return half(s->desc, off & 4);
+	case VIRTIO_PCI_COMMON_Q_DESCHI: return half(s->desc, off & 4);
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		return half(s->avail, off & 4);
+	case VIRTIO_PCI_COMMON_Q_AVAILHI: return half(s->avail, off & 4);
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
-	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		return half(s->used, off & 4);
-	default:
-		return 0;
+	case VIRTIO_PCI_COMMON_Q_USEDHI: return half(s->used, off & 4);
+	default: return 0;
 	}
 }
 
 static uint32_t common_read(struct virtio_dev *v, unsigned off)
 {
 	switch (off) {
-	case VIRTIO_PCI_COMMON_DFSELECT:
-		return v->device_select;
+	case VIRTIO_PCI_COMMON_DFSELECT: return v->device_select;
 	case VIRTIO_PCI_COMMON_DF:
 		return v->device_select < 2 ? half(v->features, v->device_select) : 0;
-	case VIRTIO_PCI_COMMON_GFSELECT:
-		return v->driver_select;
+	case VIRTIO_PCI_COMMON_GFSELECT: return v->driver_select;
 	case VIRTIO_PCI_COMMON_GF:
 		return v->driver_select < 2 ? half(v->accepted, v->driver_select) : 0;
-	case VIRTIO_PCI_COMMON_MSIX:
-		return v->config_vector;
-	case VIRTIO_PCI_COMMON_NUMQ:
-		return v->queues;
-	case VIRTIO_PCI_COMMON_STATUS:
-		return __atomic_load_n(&v->status, __ATOMIC_ACQUIRE);
-	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return v->generation;
-	case VIRTIO_PCI_COMMON_Q_SELECT:
-		return v->queue_select;
-	default:
-		return queue_read(v, off);
+	case VIRTIO_PCI_COMMON_MSIX: return v->config_vector;
+	case VIRTIO_PCI_COMMON_NUMQ: return v->queues;
+	case VIRTIO_PCI_COMMON_STATUS: return __atomic_load_n(&v->status, __ATOMIC_ACQUIRE);
+	case VIRTIO_PCI_COMMON_CFGGENERATION: return v->generation;
+	case VIRTIO_PCI_COMMON_Q_SELECT: return v->queue_select;
+	default: return queue_read(v, off);
 	}
 }
 
@@ -139,35 +124,20 @@ static void queue_write(struct virtio_dev *v, unsigned off, uint32_t val)
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
 		half_set(&s->used, off == VIRTIO_PCI_COMMON_Q_USEDHI, val);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
 static void common_write(struct virtio_dev *v, unsigned off, uint32_t val)
 {
 	switch (off) {
-	case VIRTIO_PCI_COMMON_DFSELECT:
-		v->device_select = val;
-		break;
-	case VIRTIO_PCI_COMMON_GFSELECT:
-		v->driver_select = val;
-		break;
-	case VIRTIO_PCI_COMMON_GF:
-		virtio_features_write(v, val);
-		break;
-	case VIRTIO_PCI_COMMON_MSIX:
-		v->config_vector = vector_clamp(v, val);
-		break;
-	case VIRTIO_PCI_COMMON_STATUS:
-		virtio_status_write(v, (uint8_t)val);
-		break;
-	case VIRTIO_PCI_COMMON_Q_SELECT:
-		v->queue_select = (uint16_t)val;
-		break;
-	default:
-		queue_write(v, off, val);
-		break;
+	case VIRTIO_PCI_COMMON_DFSELECT: v->device_select = val; break;
+	case VIRTIO_PCI_COMMON_GFSELECT: v->driver_select = val; break;
+	case VIRTIO_PCI_COMMON_GF: virtio_features_write(v, val); break;
+	case VIRTIO_PCI_COMMON_MSIX: v->config_vector = vector_clamp(v, val); break;
+	case VIRTIO_PCI_COMMON_STATUS: virtio_status_write(v, (uint8_t)val); break;
+	case VIRTIO_PCI_COMMON_Q_SELECT: v->queue_select = (uint16_t)val; break;
+	default: queue_write(v, off, val); break;
 	}
 }
 
@@ -217,17 +187,10 @@ static uint64_t bar_read(struct pci_fn *f, unsigned bar, uint64_t off, unsigned 
 	(void)bar;
 	pthread_mutex_lock(&v->lock);
 	switch (off / PART_SIZE) {
-	case PART_COMMON:
-		val = common_load(v, (unsigned)in_part, size);
-		break;
-	case PART_ISR:
-		val = in_part == 0 ? virtio_isr_take(v) : 0;
-		break;
-	case PART_DEVICE:
-		val = device_read(v, in_part, size);
-		break;
-	default:
-		break;
+	case PART_COMMON: val = common_load(v, (unsigned)in_part, size); break;
+	case PART_ISR: val = in_part == 0 ? virtio_isr_take(v) : 0; break;
+	case PART_DEVICE: val = device_read(v, in_part, size); break;
+	default: break;
 	}
 	pthread_mutex_unlock(&v->lock);
 	return val;
@@ -241,18 +204,13 @@ static void bar_write(struct pci_fn *f, unsigned bar, uint64_t off, uint64_t val
 	(void)bar;
 	pthread_mutex_lock(&v->lock);
 	switch (off / PART_SIZE) {
-	case PART_COMMON:
-		common_store(v, (unsigned)in_part, val, size);
-		break;
-	case PART_DEVICE:
-		device_write(v, in_part, val, size);
-		break;
+	case PART_COMMON: common_store(v, (unsigned)in_part, val, size); break;
+	case PART_DEVICE: device_write(v, in_part, val, size); break;
 	case PART_NOTIFY:
 		if (in_part % NOTIFY_STEP == 0)
 			virtio_notified(v, (unsigned)(in_part / NOTIFY_STEP));
 		break;
-	default:
-		break;
+	default: break;
 	}
 	pthread_mutex_unlock(&v->lock);
 }
@@ -344,13 +302,17 @@ static int caps_add(struct virtio_dev *v)
 	return pci_fn_msix(f, v->queues + 1, BAR, MSIX_TABLE, MSIX_PBA);
 }
 
-int virtio_pci_init(struct virtio_dev *v, struct pci_bus *pci, int slot, const struct virtio_desc *d,
-		    struct err *e)
+int virtio_pci_init(struct virtio_dev *v, struct pci_bus *pci, int slot,
+		    const struct virtio_desc *d, struct err *e)
 {
 	const struct pci_id id = {
-		.vendor = VENDOR, .device = (uint16_t)(DEVICE_BASE + d->id),
-		.subvendor = VENDOR, .subsystem = (uint16_t)(DEVICE_BASE + d->id),
-		.class_code = d->class_code, .revision = 1, .intx = true,
+		.vendor = VENDOR,
+		.device = (uint16_t)(DEVICE_BASE + d->id),
+		.subvendor = VENDOR,
+		.subsystem = (uint16_t)(DEVICE_BASE + d->id),
+		.class_code = d->class_code,
+		.revision = 1,
+		.intx = true,
 	};
 	int r;
 

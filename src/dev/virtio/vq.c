@@ -44,7 +44,9 @@ static struct desc desc_load(const uint8_t *table, unsigned i)
 	const volatile word_t *p = (const volatile word_t *)(const void *)(table + DESC_SIZE * i);
 	const uint64_t addr = p[0], rest = p[1];
 
-	return (struct desc){ .addr = addr, .len = (uint32_t)rest, .flags = (uint16_t)(rest >> 32),
+	return (struct desc){ .addr = addr,
+			      .len = (uint32_t)rest,
+			      .flags = (uint16_t)(rest >> 32),
 			      .next = (uint16_t)(rest >> 48) };
 }
 
@@ -206,7 +208,8 @@ void vq_publish(struct vq *q, unsigned n)
 		return;
 	q->st.next_used = (uint16_t)(q->st.next_used + n);
 	q->st.inflight = (uint16_t)(q->st.inflight - n);
-	store16(q->used + RING_IDX, q->st.next_used); /* release: entries and data before the index */
+	store16(q->used + RING_IDX,
+		q->st.next_used); /* release: entries and data before the index */
 	mem_dma_written(q->mem, q->st.used + RING_IDX, 2);
 }
 

@@ -16,16 +16,16 @@
 
 enum {
 	VQ_SIZE_MAX = 256,
-	VQ_SEGS_MAX = 256, /* in one chain */
+	VQ_SEGS_MAX = 256,    /* in one chain */
 	VQ_LEN_MAX = 1 << 30, /* bytes of one chain, each direction */
 };
 
 /* The plain part: what a snapshot keeps */
 struct vq_state {
 	gpa_t desc, avail, used;
-	uint16_t size;    /* as the driver set it */
-	uint16_t max;     /* as the device offers it */
-	uint16_t vector;  /* MSI-X */
+	uint16_t size;	 /* as the driver set it */
+	uint16_t max;	 /* as the device offers it */
+	uint16_t vector; /* MSI-X */
 	uint16_t next_avail, next_used;
 	uint16_t signalled; /* used index of the last interrupt decision */
 	bool signalled_valid;
@@ -36,13 +36,13 @@ struct vq_state {
 struct vq {
 	struct vq_state st;
 	struct mem_map *mem;
-	bool event_idx, indirect; /* negotiated */
+	bool event_idx, indirect;     /* negotiated */
 	uint8_t *desc, *avail, *used; /* host addresses; NULL while not enabled */
 };
 
 struct vq_chain {
 	uint16_t head;
-	unsigned n_out, n_in;     /* segments the device reads, then those it writes */
+	unsigned n_out, n_in;	  /* segments the device reads, then those it writes */
 	uint64_t out_len, in_len; /* bytes */
 	/* First the n_out, then the n_in. Devices may consume these; the rest is the queue's own. */
 	struct iovec iov[VQ_SEGS_MAX];

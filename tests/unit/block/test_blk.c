@@ -142,8 +142,12 @@ static void many(enum blk_aio aio)
 	for (unsigned i = 0; i < N; i++) {
 		memset(buf[i], (int)i, 512);
 		iov[i] = (struct iovec){ buf[i], 512 };
-		r[i] = (struct blk_req){ .op = i % 50 == 49 ? BLK_FLUSH : BLK_WRITE, .offset = i * 512ull,
-					 .len = 512, .iov = &iov[i], .iovcnt = 1, .done = on_done };
+		r[i] = (struct blk_req){ .op = i % 50 == 49 ? BLK_FLUSH : BLK_WRITE,
+					 .offset = i * 512ull,
+					 .len = 512,
+					 .iov = &iov[i],
+					 .iovcnt = 1,
+					 .done = on_done };
 		at_once += (unsigned)blk_submit(b, &r[i]);
 	}
 	blk_commit(b);
@@ -280,7 +284,8 @@ static void write_fails(enum blk_aio aio)
 	low.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
 	assert_int_equal(rw(b, BLK_WRITE, 2 << 20, w, sizeof(w)), -EFBIG);
-	assert_int_equal(rw(b, BLK_WRITE, (1 << 20) - 4096, w, sizeof(w)), -EFBIG); /* half of it fits */
+	assert_int_equal(rw(b, BLK_WRITE, (1 << 20) - 4096, w, sizeof(w)),
+			 -EFBIG); /* half of it fits */
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_int_equal(rw(b, BLK_WRITE, 2 << 20, w, sizeof(w)), 0);
 	blk_close(b);
@@ -298,8 +303,14 @@ static void test_write_fails(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_io_auto), T(test_io_threads), T(test_many_auto), T(test_many_threads),
-		T(test_discard_keeps_sparse), T(test_lock), T(test_refusals), T(test_readonly),
+		T(test_io_auto),
+		T(test_io_threads),
+		T(test_many_auto),
+		T(test_many_threads),
+		T(test_discard_keeps_sparse),
+		T(test_lock),
+		T(test_refusals),
+		T(test_readonly),
 		T(test_write_fails),
 	};
 

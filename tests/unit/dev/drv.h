@@ -30,6 +30,7 @@ struct drv_machine {
 	struct dev *host;
 	struct pci_bus *pci;
 	unsigned msi_count[8]; /* by data value */
+	unsigned msi_odd;      /* to other addresses */
 	int gsi_level[32];
 	unsigned gsi_rises[32];
 	uint64_t dma_bytes; /* told to memory listeners */

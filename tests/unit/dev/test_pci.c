@@ -34,8 +34,13 @@ static const struct pci_fn_ops fake_ops = { .bar_read = fake_read, .bar_write = 
 
 static void fake_add(struct fake *f, int slot)
 {
-	const struct pci_id id = { .vendor = 0x1234, .device = 0x5678, .class_code = 0x018000,
-				   .subvendor = 0x1111, .subsystem = 0x2222, .revision = 7, .intx = true };
+	const struct pci_id id = { .vendor = 0x1234,
+				   .device = 0x5678,
+				   .class_code = 0x018000,
+				   .subvendor = 0x1111,
+				   .subsystem = 0x2222,
+				   .revision = 7,
+				   .intx = true };
 	struct err e;
 
 	memset(f, 0, sizeof(*f));
@@ -83,7 +88,8 @@ static void test_mechanisms_agree(void **state)
 		assert_int_equal(port_read(1, off, 4), drv_cfg_read(&m, 1, off, 4));
 	assert_int_equal(drv_cfg_read(&m, 1, 0x100, 4), 0); /* no extended capabilities */
 	assert_int_equal(drv_cfg_read(&m, 2, 0, 2), 0xffff);
-	assert_int_equal(mem_load(m.mem, DRV_ECAM + (1 << 15) + (1 << 12), 4), 0xffffffff); /* func 1 */
+	assert_int_equal(mem_load(m.mem, DRV_ECAM + (1 << 15) + (1 << 12), 4),
+			 0xffffffff);		     /* func 1 */
 	bus_pio_write(m.bus, 0xcf8, 0x80010000u, 4); /* another bus */
 	assert_int_equal(bus_pio_read(m.bus, 0xcfc, 4), 0xffffffff);
 	bus_pio_write(m.bus, 0xcf8, 0x00000800u, 4); /* not enabled */
@@ -241,7 +247,8 @@ static void test_config_fuzz(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 200000; i++) {
 		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-		drv_cfg_write(&m, 1, (unsigned)(seed >> 33) % 4096, (uint32_t)(seed >> 20), 1u << (seed >> 62) % 3);
+		drv_cfg_write(&m, 1, (unsigned)(seed >> 33) % 4096, (uint32_t)(seed >> 20),
+			      1u << (seed >> 62) % 3);
 		if (i % 16 == 0)
 			mem_load(m.mem, DRV_MMIO + (seed >> 30) % DRV_MMIO_SIZE, 4);
 	}
@@ -256,8 +263,9 @@ static void test_config_fuzz(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_mechanisms_agree), T(test_reset_port), T(test_sizing), T(test_decoding_and_moving),
-		T(test_intx), T(test_msix), T(test_config_fuzz),
+		T(test_mechanisms_agree),    T(test_reset_port), T(test_sizing),
+		T(test_decoding_and_moving), T(test_intx),	 T(test_msix),
+		T(test_config_fuzz),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,7 +149,8 @@ static void test_identity(void **state)
 
 static void test_write_read(void **state)
 {
-	uint8_t *buf = drv_mem(&t.m, BUF, 8 * 4096), *want = malloc(8 * 4096), *file = malloc(8 * 4096);
+	uint8_t *buf = drv_mem(&t.m, BUF, 8 * 4096), *want = malloc(8 * 4096),
+		*file = malloc(8 * 4096);
 
 	(void)state;
 	for (unsigned i = 0; i < 8 * 4096; i++)
@@ -171,9 +172,13 @@ static void test_write_read(void **state)
 /* Header and status split over odd segments: the device may not count on the framing (2.7.4). */
 static void test_any_layout(void **state)
 {
-	const struct drv_seg s[] = { { HDR, 7, false }, { HDR + 7, 9 + 0, false }, { BUF, 500, false },
-				     { BUF + 500, 12, false }, { STATUS, 1, true } };
-	const struct drv_seg in[] = { { HDR, 16, false }, { BUF + 0x2000, 100, true },
+	const struct drv_seg s[] = { { HDR, 7, false },
+				     { HDR + 7, 9 + 0, false },
+				     { BUF, 500, false },
+				     { BUF + 500, 12, false },
+				     { STATUS, 1, true } };
+	const struct drv_seg in[] = { { HDR, 16, false },
+				      { BUF + 0x2000, 100, true },
 				      { BUF + 0x3000, 413, true } };
 
 	(void)state;
@@ -198,9 +203,11 @@ static void test_bounds(void **state)
 	(void)state;
 	assert_int_equal(request(VIRTIO_BLK_T_IN, DISK / 512 - 1, 1, 512, true), VIRTIO_BLK_S_OK);
 	assert_int_equal(request(VIRTIO_BLK_T_IN, DISK / 512, 1, 512, true), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(request(VIRTIO_BLK_T_OUT, DISK / 512 - 1, 1, 1024, false), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, DISK / 512 - 1, 1, 1024, false),
+			 VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(VIRTIO_BLK_T_OUT, UINT64_MAX, 1, 512, false), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(request(VIRTIO_BLK_T_OUT, UINT64_MAX / 512, 1, 512, false), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, UINT64_MAX / 512, 1, 512, false),
+			 VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 1, 511, false), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 0, 0, true), VIRTIO_BLK_S_OK); /* of nothing */
 	assert_int_equal(drv_status(&t.d), 15);
@@ -287,7 +294,9 @@ static void test_hostile(void **state)
 {
 	const struct drv_seg no_status[] = { { HDR, 16, false } };
 	const struct drv_seg short_hdr[] = { { HDR, 15, false }, { STATUS, 1, true } };
-	const struct drv_seg outside[] = { { HDR, 16, false }, { DRV_RAM, 512, false }, { STATUS, 1, true } };
+	const struct drv_seg outside[] = { { HDR, 16, false },
+					   { DRV_RAM, 512, false },
+					   { STATUS, 1, true } };
 	const struct drv_seg wrong_order[] = { { STATUS, 1, true }, { HDR, 16, false } };
 
 	(void)state;
@@ -436,12 +445,24 @@ static void test_cfg_window(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		U(test_identity), U(test_write_read), U(test_any_layout), U(test_bounds),
-		U(test_discard_and_zeroes), U(test_host_error), U(test_hostile), U(test_reset_in_flight),
-		U(test_pause), U(test_negotiation), U(test_cfg_window),
-		H(test_write_read), H(test_discard_and_zeroes), H(test_host_error),
-		H(test_reset_in_flight), H(test_pause),
-		cmocka_unit_test(test_readonly), cmocka_unit_test(test_intx),
+		U(test_identity),
+		U(test_write_read),
+		U(test_any_layout),
+		U(test_bounds),
+		U(test_discard_and_zeroes),
+		U(test_host_error),
+		U(test_hostile),
+		U(test_reset_in_flight),
+		U(test_pause),
+		U(test_negotiation),
+		U(test_cfg_window),
+		H(test_write_read),
+		H(test_discard_and_zeroes),
+		H(test_host_error),
+		H(test_reset_in_flight),
+		H(test_pause),
+		cmocka_unit_test(test_readonly),
+		cmocka_unit_test(test_intx),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

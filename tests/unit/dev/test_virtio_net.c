@@ -83,7 +83,8 @@ static int teardown(void **state)
 static void rx_fill(unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		struct drv_seg s = { RXBUF + (gpa_t)(d.ring[RX].next_avail % 64) * RXLEN, RXLEN, true };
+		struct drv_seg s = { RXBUF + (gpa_t)(d.ring[RX].next_avail % 64) * RXLEN, RXLEN,
+				     true };
 
 		drv_add(&d.ring[RX], &s, 1);
 	}
@@ -108,7 +109,8 @@ static void peer_send(size_t len, uint8_t mark)
 
 static void guest_send(size_t len, uint8_t mark)
 {
-	const struct drv_seg s[] = { { TXBUF, HDR, false }, { TXBUF + HDR, 20, false },
+	const struct drv_seg s[] = { { TXBUF, HDR, false },
+				     { TXBUF + HDR, 20, false },
 				     { TXBUF + HDR + 20, (uint32_t)len - 20, false } };
 
 	memset(drv_mem(&m, TXBUF, HDR), 0, HDR);
@@ -258,7 +260,8 @@ static void test_hostile(void **state)
 	got = 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(s); i++)
 		s[i] = many[0];
-	drv_add_indirect(&d.ring[TX], DRV_DATA + 0x90000, s, ARRAY_SIZE(s)); /* many pieces: dropped */
+	drv_add_indirect(&d.ring[TX], DRV_DATA + 0x90000, s,
+			 ARRAY_SIZE(s)); /* many pieces: dropped */
 	drv_kick(&d, TX);
 	assert_int_equal(got, 0);
 	s[0] = (struct drv_seg){ 0, 200000, false };
@@ -273,9 +276,10 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_config), T(test_send), T(test_receive), T(test_backlog), T(test_too_few),
-		T(test_answer_within_send), T(test_hostile),
-		cmocka_unit_test_setup_teardown(test_plain, setup_plain, teardown),
+		T(test_config),	 T(test_send),
+		T(test_receive), T(test_backlog),
+		T(test_too_few), T(test_answer_within_send),
+		T(test_hostile), cmocka_unit_test_setup_teardown(test_plain, setup_plain, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

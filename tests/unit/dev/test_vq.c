@@ -42,9 +42,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-static const struct drv_seg plain[] = {
-	{ DRV_DATA, 16, false }, { DRV_DATA + 0x1000, 100, true }, { DRV_DATA + 0x2000, 28, true }
-};
+static const struct drv_seg plain[] = { { DRV_DATA, 16, false },
+					{ DRV_DATA + 0x1000, 100, true },
+					{ DRV_DATA + 0x2000, 28, true } };
 
 static void check_plain(void)
 {
@@ -170,8 +170,10 @@ static void test_consume(void **state)
 {
 	uint8_t buf[8];
 	const struct drv_seg s[] = {
-		{ DRV_DATA, 10, false }, { DRV_DATA + 100, 10, false },
-		{ DRV_DATA + 200, 4, true }, { DRV_DATA + 300, 1, true },
+		{ DRV_DATA, 10, false },
+		{ DRV_DATA + 100, 10, false },
+		{ DRV_DATA + 200, 4, true },
+		{ DRV_DATA + 300, 1, true },
 	};
 
 	(void)state;
@@ -240,10 +242,15 @@ static void test_indirect_nested_and_huge(void **state)
 
 static void test_indirect_shapes(void **state)
 {
-	static const struct { gpa_t a; uint32_t len; uint16_t flags; } bad[] = {
-		{ DRV_DATA, 0, INDIRECT }, { DRV_DATA, 15, INDIRECT }, { DRV_DATA, 24, INDIRECT },
-		{ DRV_DATA, 16, INDIRECT | NEXT }, { DRV_RAM - 8, 16, INDIRECT },
-		{ UINT64_MAX - 7, 16, INDIRECT }, { DRV_MMIO, 16, INDIRECT },
+	static const struct {
+		gpa_t a;
+		uint32_t len;
+		uint16_t flags;
+	} bad[] = {
+		{ DRV_DATA, 0, INDIRECT },     { DRV_DATA, 15, INDIRECT },
+		{ DRV_DATA, 24, INDIRECT },    { DRV_DATA, 16, INDIRECT | NEXT },
+		{ DRV_RAM - 8, 16, INDIRECT }, { UINT64_MAX - 7, 16, INDIRECT },
+		{ DRV_MMIO, 16, INDIRECT },
 	};
 
 	(void)state;
@@ -262,10 +269,13 @@ static void test_indirect_shapes(void **state)
 
 static void test_addresses(void **state)
 {
-	static const struct { gpa_t a; uint32_t len; } bad[] = {
-		{ DRV_RAM - 1, 2 }, { DRV_RAM, 1 }, { UINT64_MAX, 1 }, { UINT64_MAX - 3, 8 },
-		{ DRV_DATA, 0 }, { DRV_DATA, UINT32_MAX }, { DRV_MMIO, 4 }, { DRV_ECAM, 4 },
-		{ 1ull << 63, 4096 },
+	static const struct {
+		gpa_t a;
+		uint32_t len;
+	} bad[] = {
+		{ DRV_RAM - 1, 2 },    { DRV_RAM, 1 },	{ UINT64_MAX, 1 },
+		{ UINT64_MAX - 3, 8 }, { DRV_DATA, 0 }, { DRV_DATA, UINT32_MAX },
+		{ DRV_MMIO, 4 },       { DRV_ECAM, 4 }, { 1ull << 63, 4096 },
 	};
 
 	(void)state;
@@ -388,11 +398,24 @@ static void test_disabled_queue_is_inert(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_roundtrip), T(test_indirect), T(test_event_idx), T(test_no_interrupt_flag),
-		T(test_unpop_and_fill), T(test_consume), T(test_loop), T(test_self_loop),
-		T(test_indirect_loop), T(test_indirect_nested_and_huge), T(test_indirect_shapes),
-		T(test_addresses), T(test_sum_bounded), T(test_order), T(test_heads_and_nexts),
-		T(test_avail_jumps), T(test_more_in_flight_than_ring), T(test_enable_refuses),
+		T(test_roundtrip),
+		T(test_indirect),
+		T(test_event_idx),
+		T(test_no_interrupt_flag),
+		T(test_unpop_and_fill),
+		T(test_consume),
+		T(test_loop),
+		T(test_self_loop),
+		T(test_indirect_loop),
+		T(test_indirect_nested_and_huge),
+		T(test_indirect_shapes),
+		T(test_addresses),
+		T(test_sum_bounded),
+		T(test_order),
+		T(test_heads_and_nexts),
+		T(test_avail_jumps),
+		T(test_more_in_flight_than_ring),
+		T(test_enable_refuses),
 		T(test_disabled_queue_is_inert),
 	};
 

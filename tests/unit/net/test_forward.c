@@ -34,9 +34,23 @@ static void test_good(void **state)
 static void test_bad(void **state)
 {
 	static const char *const bad[] = {
-		"", "tcp", "tcp:22", "tcp:22:", "tcp::22", "icmp:1:2", "tcp:0:22", "tcp:65536:22",
-		"tcp:22:70000", "tcp:-1:22", "tcp: 1:22", "tcp:1.2.3:22:22", "tcp:1:2:3", "tcp:1:1.2.3.4",
-		"tcp:1.2.3.4:1:2.3.4.5:6:7", "tcp:22x:22", "tcp:1.2.3.4:5.6.7.8:9",
+		"",
+		"tcp",
+		"tcp:22",
+		"tcp:22:",
+		"tcp::22",
+		"icmp:1:2",
+		"tcp:0:22",
+		"tcp:65536:22",
+		"tcp:22:70000",
+		"tcp:-1:22",
+		"tcp: 1:22",
+		"tcp:1.2.3:22:22",
+		"tcp:1:2:3",
+		"tcp:1:1.2.3.4",
+		"tcp:1.2.3.4:1:2.3.4.5:6:7",
+		"tcp:22x:22",
+		"tcp:1.2.3.4:5.6.7.8:9",
 		"tcp:00000000000000000000000000000000000000000000000000000000000000000022:22",
 	};
 	struct net_forward f;
@@ -52,8 +66,13 @@ static void test_bad(void **state)
 
 static void test_mac(void **state)
 {
-	static const char *const bad[] = { "", "52:54:00:12:34", "52:54:00:12:34:5", "52-54-00-12-34-56",
-					   "53:54:00:12:34:56", "52:54:00:12:34:567", "52:54:00:12:34:5g" };
+	static const char *const bad[] = { "",
+					   "52:54:00:12:34",
+					   "52:54:00:12:34:5",
+					   "52-54-00-12-34-56",
+					   "53:54:00:12:34:56",
+					   "52:54:00:12:34:567",
+					   "52:54:00:12:34:5g" };
 	uint8_t mac[NET_MAC_LEN];
 	struct err e;
 
@@ -67,7 +86,9 @@ static void test_mac(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_mac),
+		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_mac),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

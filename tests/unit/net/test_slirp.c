@@ -100,9 +100,9 @@ static void send_udp(const char *src, const char *dst, uint16_t sport, uint16_t 
 /* Tells our address, and asks for the gateway's. */
 static void arp_answer(void)
 {
-	uint8_t f[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 15, 8, 6,
-			  0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 15, 10, 0, 2, 15,
-			  0, 0, 0, 0, 0, 0, 10, 0, 2, 2 };
+	uint8_t f[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0,  15, 8, 6,
+			  0,	1,    8,    0,	  6,	4,    0, 1, 2, 0, 0,  0,  0, 15,
+			  10,	0,    2,    15,	  0,	0,    0, 0, 0, 0, 10, 0,  2, 2 };
 
 	frame_send(f, sizeof(f));
 }
@@ -119,7 +119,9 @@ static int setup(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0); /* finds a free port */
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
 	close(fd);
-	fw = (struct net_forward){ .udp = true, .host_addr = a.sin_addr, .host_port = ntohs(a.sin_port),
+	fw = (struct net_forward){ .udp = true,
+				   .host_addr = a.sin_addr,
+				   .host_port = ntohs(a.sin_port),
 				   .guest_port = 7 };
 	*state = (void *)(uintptr_t)fw.host_port;
 	loop = loop_new(&e);
@@ -159,7 +161,7 @@ static void test_dhcp(void **state)
 	assert_true(wait_frame());
 	assert_int_equal(b[0], 2);
 	assert_memory_equal(b + 4, "\x12\x34\x56\x78", 4);
-	assert_memory_equal(b + 16, "\x0a\x00\x02\x0f", 4); /* yours: 10.0.2.15 */
+	assert_memory_equal(b + 16, "\x0a\x00\x02\x0f", 4);		 /* yours: 10.0.2.15 */
 	assert_memory_equal(b + 236, "\x63\x82\x53\x63\x35\x01\x02", 7); /* OFFER */
 }
 
@@ -167,7 +169,8 @@ static void test_dhcp(void **state)
 static void test_udp(void **state)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, from;
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) },
+			   from;
 	socklen_t len = sizeof(a);
 	char buf[64];
 	ssize_t n = -1;
@@ -199,7 +202,8 @@ static void test_forward(void **state)
 {
 	const uint16_t port = (uint16_t)(uintptr_t)*state;
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port),
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 
 	last_len = 0;

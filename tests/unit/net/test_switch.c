@@ -95,7 +95,7 @@ static void test_learning(void **state)
 	send(2, 0xff, 10); /* 10 moves */
 	send(1, 10, 11);
 	assert_int_equal(p[2].got, 3); /* flood, broadcast, and the one to its new place */
-	send(2, 10, 10); /* to itself: nowhere */
+	send(2, 10, 10);	       /* to itself: nowhere */
 	assert_int_equal(total(), 12);
 }
 
@@ -169,7 +169,7 @@ static void test_one_uplink(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_learning), T(test_bounds_and_counters), T(test_address_flood),
+		T(test_learning),	 T(test_bounds_and_counters), T(test_address_flood),
 		T(test_removal_forgets), T(test_one_uplink),
 	};
 

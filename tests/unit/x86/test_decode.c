@@ -53,13 +53,15 @@ static uint64_t rng(void)
 
 /* Counts a difference and prints the first of its kind. */
 static void diff(const char *kind, enum x86_mode mode, const uint8_t *b, const struct zyd *z,
-                 const struct x86_insn *in, const char *detail)
+		 const struct x86_insn *in, const char *detail)
 {
 	char key[96], text[128];
 	static const unsigned bits[] = { 16, 32, 64 };
 
 	snprintf(key, sizeof key, "%s/%s", kind,
-	         z->ok ? ZydisMnemonicGetString(z->in.mnemonic) : in->row ? in->row->name : "-");
+		 z->ok	   ? ZydisMnemonicGetString(z->in.mnemonic)
+		 : in->row ? in->row->name
+			   : "-");
 	n_diffs++;
 	for (unsigned i = 0; i < n_seen; i++)
 		if (!strcmp(seen[i].key, key)) {
@@ -195,11 +197,13 @@ static uint8_t gpr_number(ZydisRegister r)
 static bool same_name(const char *ours, const char *theirs)
 {
 	static const char *const alias[][2] = {
-		{ "cbw", "cwde" }, { "cbw", "cdqe" }, { "cwd", "cdq" }, { "cwd", "cqo" },
-		{ "iret", "iretd" }, { "iret", "iretq" }, { "pushf", "pushfd" }, { "pushf", "pushfq" },
-		{ "popf", "popfd" }, { "popf", "popfq" }, { "pusha", "pushad" }, { "popa", "popad" },
-		{ "jcxz", "jecxz" }, { "jcxz", "jrcxz" }, { "retf", "ret" }, { "fcom", "fcom2" },
-		{ "fstp", "fstpnce" }, { "wbnoinvd", "wbinvd" }, { "endbr64", "nop" }, { "endbr32", "nop" },
+		{ "cbw", "cwde" },     { "cbw", "cdqe" },     { "cwd", "cdq" },
+		{ "cwd", "cqo" },      { "iret", "iretd" },   { "iret", "iretq" },
+		{ "pushf", "pushfd" }, { "pushf", "pushfq" }, { "popf", "popfd" },
+		{ "popf", "popfq" },   { "pusha", "pushad" }, { "popa", "popad" },
+		{ "jcxz", "jecxz" },   { "jcxz", "jrcxz" },   { "retf", "ret" },
+		{ "fcom", "fcom2" },   { "fstp", "fstpnce" }, { "wbnoinvd", "wbinvd" },
+		{ "endbr64", "nop" },  { "endbr32", "nop" },
 	};
 	static const char *const str[] = { "movs", "cmps", "stos", "lods", "scas", "ins", "outs" };
 	size_t n = strlen(ours);
@@ -233,7 +237,7 @@ static bool odd_size(const struct x86_insn *in)
 }
 
 static bool same_reg_size(const struct x86_insn *in, const struct x86_operand *o,
-                          const struct x86_operand *zr)
+			  const struct x86_operand *zr)
 {
 	if (zr->kind != OPK_GPR || zr->size == o->size || odd_size(in))
 		return true;
@@ -252,8 +256,8 @@ static bool same_access(const struct x86_insn *in, const struct x86_operand *o, 
 }
 
 static void compare_mem(const struct x86_insn *in, const struct x86_operand *o,
-                        const ZydisDecodedOperand *zo, const struct zyd *z, enum x86_mode mode,
-                        const uint8_t *b)
+			const ZydisDecodedOperand *zo, const struct zyd *z, enum x86_mode mode,
+			const uint8_t *b)
 {
 	char d[96];
 	uint8_t base = gpr_number(zo->mem.base), index = gpr_number(zo->mem.index);
@@ -264,13 +268,14 @@ static void compare_mem(const struct x86_insn *in, const struct x86_operand *o,
 	if (base == 13 && in->base == 0xff && in->asz && in->mod == 0)
 		return;
 	if (base != in->base || index != in->index || scale != in->scale) {
-		snprintf(d, sizeof d, "base %x/%x index %x/%x scale %u/%u", in->base, base, in->index,
-		         index, in->scale, scale);
+		snprintf(d, sizeof d, "base %x/%x index %x/%x scale %u/%u", in->base, base,
+			 in->index, index, in->scale, scale);
 		diff("address", mode, b, z, in, d);
 	}
 	if (((uint64_t)zo->mem.disp.value ^ (uint64_t)in->disp) << (64 - in->addrsize * 8))
 		diff("displacement", mode, b, z, in, "");
-	if (map_reg(zo->mem.segment, &seg) && seg.reg != in->seg && zo->mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
+	if (map_reg(zo->mem.segment, &seg) && seg.reg != in->seg &&
+	    zo->mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
 		snprintf(d, sizeof d, "ours %u theirs %u", in->seg, seg.reg);
 		diff("segment", mode, b, z, in, d);
 	}
@@ -285,7 +290,7 @@ static void compare_mem(const struct x86_insn *in, const struct x86_operand *o,
 }
 
 static void compare_imm(const struct x86_insn *in, const ZydisDecodedOperand *zo, bool second,
-                        const struct zyd *z, enum x86_mode mode, const uint8_t *b)
+			const struct zyd *z, enum x86_mode mode, const uint8_t *b)
 {
 	uint64_t ours = second ? in->imm2 : in->imm;
 	char d[64];
@@ -294,12 +299,12 @@ static void compare_imm(const struct x86_insn *in, const ZydisDecodedOperand *zo
 	if (ours == zo->imm.value.u || (ours ^ zo->imm.value.u) << (64 - in->opsize * 8) == 0)
 		return;
 	snprintf(d, sizeof d, "ours %llx theirs %llx", (unsigned long long)ours,
-	         (unsigned long long)zo->imm.value.u);
+		 (unsigned long long)zo->imm.value.u);
 	diff("immediate", mode, b, z, in, d);
 }
 
 static void compare_operands(const struct x86_insn *in, const struct zyd *z, enum x86_mode mode,
-                             const uint8_t *b)
+			     const uint8_t *b)
 {
 	bool had_imm = false;
 	char d[96];
@@ -328,7 +333,8 @@ static void compare_operands(const struct x86_insn *in, const struct zyd *z, enu
 			had_imm = true;
 			break;
 		case ZYDIS_OPERAND_TYPE_POINTER:
-			if (o->kind != OPK_FAR || in->imm != zo->ptr.offset || in->imm2 != zo->ptr.segment)
+			if (o->kind != OPK_FAR || in->imm != zo->ptr.offset ||
+			    in->imm2 != zo->ptr.segment)
 				diff("far pointer", mode, b, z, in, "");
 			break;
 		case ZYDIS_OPERAND_TYPE_REGISTER:
@@ -336,12 +342,12 @@ static void compare_operands(const struct x86_insn *in, const struct zyd *z, enu
 				break;
 			if (zr.kind != o->kind || zr.reg != o->reg || zr.high8 != o->high8 ||
 			    !same_reg_size(in, o, &zr)) {
-				snprintf(d, sizeof d, "op %u ours k%u r%u s%u theirs k%u r%u s%u", i, o->kind,
-				         o->reg, o->size, zr.kind, zr.reg, zr.size);
+				snprintf(d, sizeof d, "op %u ours k%u r%u s%u theirs k%u r%u s%u",
+					 i, o->kind, o->reg, o->size, zr.kind, zr.reg, zr.size);
 				diff("register", mode, b, z, in, d);
 			} else if (!same_access(in, o, map_access(zo->actions))) {
 				snprintf(d, sizeof d, "op %u ours %u theirs %u", i, o->access,
-				         map_access(zo->actions));
+					 map_access(zo->actions));
 				diff("register access", mode, b, z, in, d);
 			}
 			break;
@@ -352,7 +358,7 @@ static void compare_operands(const struct x86_insn *in, const struct zyd *z, enu
 
 /* Registers the instruction uses without naming them. */
 static void compare_hidden(const struct x86_insn *in, const struct zyd *z, enum x86_mode mode,
-                           const uint8_t *b)
+			   const uint8_t *b)
 {
 	char d[96];
 
@@ -363,7 +369,8 @@ static void compare_hidden(const struct x86_insn *in, const struct zyd *z, enum 
 
 		if (zo->type != ZYDIS_OPERAND_TYPE_REGISTER || !map_reg(zo->reg.value, &zr))
 			continue;
-		if ((zr.kind != OPK_GPR && zr.kind != OPK_XMM) || (zr.kind == OPK_GPR && zr.reg == X86_RSP))
+		if ((zr.kind != OPK_GPR && zr.kind != OPK_XMM) ||
+		    (zr.kind == OPK_GPR && zr.reg == X86_RSP))
 			continue;
 		for (unsigned k = 0; k < in->nop; k++)
 			if (in->op[k].kind == zr.kind && in->op[k].reg == zr.reg)
@@ -371,19 +378,21 @@ static void compare_hidden(const struct x86_insn *in, const struct zyd *z, enum 
 		for (unsigned k = 0; k < z->in.operand_count; k++) {
 			struct x86_operand other;
 
-			if (z->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && map_reg(z->op[k].reg.value, &other) &&
-			    other.kind == zr.kind && other.reg == zr.reg)
+			if (z->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			    map_reg(z->op[k].reg.value, &other) && other.kind == zr.kind &&
+			    other.reg == zr.reg)
 				theirs |= map_access(z->op[k].actions);
 		}
 		if (acc != theirs) {
-			snprintf(d, sizeof d, "k%u r%u ours %u theirs %u", zr.kind, zr.reg, acc, theirs);
+			snprintf(d, sizeof d, "k%u r%u ours %u theirs %u", zr.kind, zr.reg, acc,
+				 theirs);
 			diff("hidden", mode, b, z, in, d);
 		}
 	}
 }
 
 static void compare_flags(const struct x86_insn *in, const struct zyd *z, enum x86_mode mode,
-                          const uint8_t *b)
+			  const uint8_t *b)
 {
 	const ZydisAccessedFlags *f = z->in.cpu_flags;
 	char d[128];
@@ -395,7 +404,7 @@ static void compare_flags(const struct x86_insn *in, const struct zyd *z, enum x
 	switch (in->id) {
 	case X86_ID_MOV_CR: /* undefined on paper, untouched by every processor */
 	case X86_ID_VMCALL:
-	case X86_ID_BEXTR: /* SDM: CF and OF are cleared */
+	case X86_ID_BEXTR:  /* SDM: CF and OF are cleared */
 	case X86_ID_VPTEST: /* SDM: all but CF and ZF are cleared */
 	case X86_ID_VTESTPS:
 	case X86_ID_VTESTPD: return;
@@ -405,23 +414,29 @@ static void compare_flags(const struct x86_insn *in, const struct zyd *z, enum x
 	if (in->opcode == 0xd0 || in->opcode == 0xd1)
 		all &= ~(uint32_t)X86_FL_OF; /* shifts by one define OF */
 	uint32_t tested = (uint32_t)f->tested & all, undef = (uint32_t)f->undefined & all,
-	         wr = (uint32_t)(f->modified | f->set_0 | f->set_1 | f->undefined) & all;
+		 wr = (uint32_t)(f->modified | f->set_0 | f->set_1 | f->undefined) & all;
 
 	if (tested != (in->row->fl_read & all) || wr != (in->row->fl_write & all) ||
 	    undef != (in->row->fl_undef & all)) {
 		snprintf(d, sizeof d, "ours r%x w%x u%x theirs r%x w%x u%x", in->row->fl_read & all,
-		         in->row->fl_write & all, in->row->fl_undef & all, tested, wr, undef);
+			 in->row->fl_write & all, in->row->fl_undef & all, tested, wr, undef);
 		diff("flags", mode, b, z, in, d);
 	}
 }
 
+/* #UD instead of #GP(0) outside CPL 0. */
+static bool ud_not_gp(uint16_t id)
+{
+	return id == X86_ID_CLAC || id == X86_ID_STAC || id == X86_ID_RSM;
+}
+
 static void compare_attrs(const struct x86_insn *in, const struct zyd *z, enum x86_mode mode,
-                          const uint8_t *b)
+			  const uint8_t *b)
 {
 	bool priv = (z->in.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0;
 	bool lockable = (z->in.attributes & ZYDIS_ATTRIB_ACCEPTS_LOCK) != 0;
 
-	if (priv && !(in->attr & IA_PRIV))
+	if (priv && !(in->attr & IA_PRIV) && !ud_not_gp(in->id))
 		diff("privileged", mode, b, z, in, "");
 	if (in->has_mem && lockable != ((in->attr & IA_LOCKABLE) != 0))
 		diff("lockable", mode, b, z, in, "");
@@ -442,7 +457,8 @@ static void compare_attrs(const struct x86_insn *in, const struct zyd *z, enum x
 	if ((in->off_modrm == 0xff) != !(z->in.attributes & ZYDIS_ATTRIB_HAS_MODRM) ||
 	    (in->has_modrm && in->off_modrm != z->in.raw.modrm.offset))
 		diff("modrm offset", mode, b, z, in, "");
-	if (in->len_disp * 8 != z->in.raw.disp.size || (in->len_disp && in->off_disp != z->in.raw.disp.offset))
+	if (in->len_disp * 8 != z->in.raw.disp.size ||
+	    (in->len_disp && in->off_disp != z->in.raw.disp.offset))
 		diff("disp offset", mode, b, z, in, "");
 	if (in->len_imm * 8 != z->in.raw.imm[0].size + z->in.raw.imm[1].size ||
 	    (in->len_imm && in->off_imm != z->in.raw.imm[0].offset))
@@ -451,7 +467,7 @@ static void compare_attrs(const struct x86_insn *in, const struct zyd *z, enum x
 
 /* Every shorter prefix of a valid instruction must ask for more. */
 static void check_truncated(const struct x86_insn *in, const struct zyd *z, enum x86_mode mode,
-                            const uint8_t *b)
+			    const uint8_t *b)
 {
 	struct x86_insn t;
 
@@ -515,7 +531,8 @@ static unsigned compare(enum x86_mode mode, const uint8_t *b)
 /* Prefixes, map and opcode chosen so that most strings are instructions. */
 static void make_bytes(uint8_t *b)
 {
-	static const uint8_t pfx[] = { 0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x64, 0x65, 0x36, 0x3e, 0x26 };
+	static const uint8_t pfx[] = { 0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e,
+				       0x64, 0x65, 0x36, 0x3e, 0x26 };
 	uint64_t r = rng();
 	unsigned n = 0, shape = r & 15;
 
@@ -592,7 +609,8 @@ static void test_exhaustive_opcodes(void **state)
 
 	(void)state;
 	for (unsigned k = 0; k < 4u * 4 * 256 * 256 * 3; k++) {
-		unsigned modrm = k & 255, op = (k >> 8) & 255, p = (k >> 16) & 3, map = (k >> 18) & 3, n = 0;
+		unsigned modrm = k & 255, op = (k >> 8) & 255, p = (k >> 16) & 3,
+			 map = (k >> 18) & 3, n = 0;
 		uint8_t b[16] = { 0 };
 
 		if (pfx[p])
@@ -606,10 +624,14 @@ static void test_exhaustive_opcodes(void **state)
 		compare((enum x86_mode)(k >> 20), b);
 	}
 	for (unsigned k = 0; k < 3u * 4 * 256 * 256 * 4; k++) {
-		unsigned modrm = k & 255, op = (k >> 8) & 255, p = (k >> 16) & 3, lw = (k >> 18) & 3,
-		         map = (k >> 20) % 3;
-		uint8_t b[16] = { 0xc4, (uint8_t)(0xe1 + map), (uint8_t)((lw & 1) << 7 | 0x78 | (lw & 2) << 1 | p),
-			          (uint8_t)op, (uint8_t)modrm, 0x60 };
+		unsigned modrm = k & 255, op = (k >> 8) & 255, p = (k >> 16) & 3,
+			 lw = (k >> 18) & 3, map = (k >> 20) % 3;
+		uint8_t b[16] = { 0xc4,
+				  (uint8_t)(0xe1 + map),
+				  (uint8_t)((lw & 1) << 7 | 0x78 | (lw & 2) << 1 | p),
+				  (uint8_t)op,
+				  (uint8_t)modrm,
+				  0x60 };
 
 		compare(X86_MODE_64, b);
 		b[2] = (uint8_t)(b[2] & ~0x38);
@@ -657,8 +679,9 @@ static void test_real_code(void **state)
 static void test_speed(void **state)
 {
 	static const uint8_t code[][15] = {
-		{ 0x48, 0x8b, 0x44, 0x24, 0x10 }, { 0x0f, 0x84, 1, 2, 3, 4 }, { 0x48, 0x83, 0xc0, 0x10 },
-		{ 0x55 }, { 0xc5, 0xfd, 0x6f, 0x07 }, { 0x66, 0x0f, 0xef, 0xc0 },
+		{ 0x48, 0x8b, 0x44, 0x24, 0x10 }, { 0x0f, 0x84, 1, 2, 3, 4 },
+		{ 0x48, 0x83, 0xc0, 0x10 },	  { 0x55 },
+		{ 0xc5, 0xfd, 0x6f, 0x07 },	  { 0x66, 0x0f, 0xef, 0xc0 },
 	};
 	struct x86_insn in;
 	double t = now();

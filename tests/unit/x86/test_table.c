@@ -112,7 +112,8 @@ static void test_fields(void **state)
 	assert_int_equal(in.op[1].kind, OPK_IMM);
 	assert_int_equal(D(&in, X86_MODE_64, "\x6a\xff"), 2); /* push -1 */
 	assert_int_equal(in.imm, UINT64_MAX);
-	assert_int_equal(D(&in, X86_MODE_64, "\xc4\xe3\x71\x4a\xc2\x30"), 6); /* vblendvps, is4 = 3 */
+	assert_int_equal(D(&in, X86_MODE_64, "\xc4\xe3\x71\x4a\xc2\x30"),
+			 6); /* vblendvps, is4 = 3 */
 	assert_int_equal(in.op[3].enc, ENC_IS4);
 	assert_int_equal(in.op[3].reg, 3);
 }
@@ -127,15 +128,16 @@ static void test_refusals(void **state)
 	assert_int_equal(x86_decode(&in, X86_MODE_64, many, 15), -E2BIG);
 	assert_int_equal(x86_decode(&in, X86_MODE_64, many, 14), -EAGAIN);
 	assert_int_equal(x86_decode(&in, X86_MODE_64, many, 0), -EAGAIN);
-	assert_int_equal(D(&in, X86_MODE_64, "\xf0\x01\xc0"), -EILSEQ);     /* lock add eax, eax */
-	assert_int_equal(D(&in, X86_MODE_64, "\xf0\x03\x00"), -EILSEQ);     /* lock add eax, [rax] */
+	assert_int_equal(D(&in, X86_MODE_64, "\xf0\x01\xc0"), -EILSEQ); /* lock add eax, eax */
+	assert_int_equal(D(&in, X86_MODE_64, "\xf0\x03\x00"), -EILSEQ); /* lock add eax, [rax] */
 	assert_int_equal(D(&in, X86_MODE_64, "\xf0\x01\x00"), 3);
 	assert_int_equal(D(&in, X86_MODE_64, "\x66\xc5\xf8\x58\xc0"), -EILSEQ);
 	assert_int_equal(D(&in, X86_MODE_64, "\x48\xc5\xf8\x58\xc0"), -EILSEQ);
-	assert_int_equal(D(&in, X86_MODE_64, "\xc5\xf0\x28\xc0"), -EILSEQ); /* vvvv unused yet given */
+	assert_int_equal(D(&in, X86_MODE_64, "\xc5\xf0\x28\xc0"),
+			 -EILSEQ); /* vvvv unused yet given */
 	assert_int_equal(D(&in, X86_MODE_64, "\x06"), -EILSEQ);
-	assert_int_equal(D(&in, X86_MODE_64, "\x0f\x20\xc8"), -EILSEQ);     /* mov eax, cr1 */
-	assert_int_equal(D(&in, X86_MODE_64, "\x8e\xc8"), -EILSEQ);         /* mov cs, eax */
+	assert_int_equal(D(&in, X86_MODE_64, "\x0f\x20\xc8"), -EILSEQ); /* mov eax, cr1 */
+	assert_int_equal(D(&in, X86_MODE_64, "\x8e\xc8"), -EILSEQ);	/* mov cs, eax */
 	/* gather with equal registers, and without SIB */
 	assert_int_equal(D(&in, X86_MODE_64, "\xc4\xe2\x69\x90\x04\x0f"), 6);
 	assert_int_equal(D(&in, X86_MODE_64, "\xc4\xe2\x69\x90\x04\x07"), -EILSEQ);
@@ -163,7 +165,8 @@ static void test_effective_addresses(void **state)
 	assert_int_equal(EA(X86_MODE_64, "\x8b\x05\xf0\xff\xff\xff"), 0x400006 - 16);
 	assert_int_equal(EA(X86_MODE_64, "\x67\x8b\x04\x8b"), (uint32_t)(g[3] + 4 * g[1]));
 	assert_int_equal(EA(X86_MODE_64, "\x43\x8b\x44\xe5\x10"), g[13] + 8 * g[12] + 16);
-	assert_int_equal(EA(X86_MODE_64, "\xa1\x88\x77\x66\x55\x44\x33\x22\x11"), 0x1122334455667788);
+	assert_int_equal(EA(X86_MODE_64, "\xa1\x88\x77\x66\x55\x44\x33\x22\x11"),
+			 0x1122334455667788);
 	assert_int_equal(EA(X86_MODE_64, "\x67\xa1\x88\x77\x66\xf5"), 0xf5667788);
 	assert_int_equal(EA(X86_MODE_16, "\x8b\x42\xff"), (uint16_t)(g[5] + g[6] - 1));
 	assert_int_equal(EA(X86_MODE_16, "\x8b\x06\x34\xf2"), 0xf234);
@@ -208,9 +211,12 @@ static void test_disassembly(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ids_match_rows),     cmocka_unit_test(test_rows_are_sane),
-		cmocka_unit_test(test_fields),             cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_effective_addresses), cmocka_unit_test(test_reset_state),
+		cmocka_unit_test(test_ids_match_rows),
+		cmocka_unit_test(test_rows_are_sane),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_effective_addresses),
+		cmocka_unit_test(test_reset_state),
 		cmocka_unit_test(test_disassembly),
 	};
 
