@@ -258,7 +258,7 @@ static int run_vm(struct run *r)
 	if (e.code)
 		fprintf(stderr, "ring3: %s\n", e.msg);
 	if (end == VMM_END_CRASH)
-		fprintf(stderr, "ring3: the guest crashed\n");
+		fprintf(stderr, "ring3: ended: %s\n", vmm_crash_text(r->vmm));
 	if (r->opts.stats)
 		monitor_print_stats(stderr);
 	return (int)end;

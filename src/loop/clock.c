@@ -41,7 +41,8 @@ uint64_t clock_tsc(void)
 {
 	const struct clock_virtual *c = get_virtual();
 
-	return unlikely(c != NULL) ? atomic_load_explicit(&c->tsc, memory_order_relaxed) : __rdtsc();
+	return unlikely(c != NULL) ? atomic_load_explicit(&c->tsc, memory_order_relaxed)
+				   : __rdtsc();
 }
 
 void clock_set_virtual(const struct clock_virtual *c)

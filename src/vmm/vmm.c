@@ -240,18 +240,6 @@ static void start_over(struct vmm *v)
 
 /* ---- the loop's thread ---- */
 
-static void notice(struct vmm *v, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void notice(struct vmm *v, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	v->cfg.notice(v->cfg.opaque, line);
-}
-
 static void note_panic(struct vmm *v)
 {
 	char text[sizeof(v->panic[0].text)];
@@ -262,9 +250,11 @@ static void note_panic(struct vmm *v)
 		if (v->panic[i].complete)
 			memcpy(text, v->panic[i].text, sizeof(text));
 	pthread_mutex_unlock(&v->lock);
-	if (!v->panicked)
-		notice(v, "guest kernel panic: %s", text);
+	if (v->panicked)
+		return;
 	v->panicked = true;
+	snprintf(v->crash, sizeof(v->crash), "guest kernel panic: %s", text);
+	v->cfg.notice(v->cfg.opaque, v->crash);
 }
 
 /* A guest that resets because it panicked would only panic again. */
@@ -346,6 +336,11 @@ bool vmm_stopping(const struct vmm *v)
 size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *buf, size_t n)
 {
 	return machine_console_in(v->machine, which, buf, n);
+}
+
+const char *vmm_crash_text(const struct vmm *v)
+{
+	return v->crash[0] ? v->crash : "guest triple fault";
 }
 
 const char *vmm_engine_name(const struct vmm *v)

@@ -61,6 +61,8 @@ bool vmm_stopping(const struct vmm *v);
 size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *buf, size_t n);
 void vmm_print_registers(struct vmm *v, FILE *f);
 void vmm_print_status(struct vmm *v, FILE *f);
+/* What the guest crashed of, after VMM_END_CRASH. */
+const char *vmm_crash_text(const struct vmm *v);
 const char *vmm_engine_name(const struct vmm *v);
 
 #endif

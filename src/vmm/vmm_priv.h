@@ -45,7 +45,8 @@ struct vmm {
 	atomic_uint end;   /* enum vmm_end */
 	struct err err;    /* guarded by lock */
 	struct panic_scan panic[MACHINE_CONSOLES];
-	bool panicked, ended, created;
+	bool panicked, ended;
+	char crash[160];
 	unsigned resets;
 	int64_t start_ns;
 };

@@ -7,6 +7,25 @@
 
 static const char *cmdline = "";
 
+/* What compilers call by themselves. */
+void *memcpy(void *to, const void *from, size_t n);
+void *memcpy(void *to, const void *from, size_t n)
+{
+	void *const start = to;
+
+	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+	return start;
+}
+
+void *memset(void *to, int byte, size_t n);
+void *memset(void *to, int byte, size_t n)
+{
+	void *const start = to;
+
+	__asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(byte) : "memory");
+	return start;
+}
+
 void guest_put(const char *text)
 {
 	for (; *text; text++) {

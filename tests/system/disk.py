@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from vm import Tap, Vm, cache, initrd, run_script, sha, work
+from vm import Tap, Vm, cache, initrd, make_file, random_file, run_script, sha, work
 
 SIZE = 2 << 30
 
@@ -35,8 +35,9 @@ def fsck(path):
 def file_round_trip():
     disk = ext4("files.img")
     vm = run_script("a 200 MB file is written and synced",
-                    "mount -t ext4 /dev/vda /mnt && dd if=/dev/urandom of=/mnt/f bs=1M count=200 2>/dev/null &&"
-                    " sync && echo sum $(sha256sum </mnt/f) && umount /mnt\n", "--disk", f"path={disk}")
+                    f"mount -t ext4 /dev/vda /mnt && {make_file('/mnt/f')} &&"
+                    " sync && echo sum $(sha256sum </mnt/f) && umount /mnt\n", "--disk", f"path={disk}",
+                    files=[random_file()])
     want = re.search(rb"sum ([0-9a-f]{64})", vm.out)
     checked = fsck(disk)
     Tap.ok(checked.returncode == 0, "the file system is clean", checked.stdout)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from vm import Tap, Vm, cache, initrd, run_script
+from vm import Tap, Vm, cache, initrd, make_file, random_file, run_script
 
 MB = 200
 DNS = r"""
@@ -63,19 +63,20 @@ def transfers():
     script = f"""
 ip=$(ifconfig eth0 | sed -n 's/.*inet addr:\\([0-9.]*\\).*/\\1/p'); echo addr $ip $(grep -c nameserver /etc/resolv.conf)
 echo down $(nc 10.0.2.2 {down.port} </dev/null | sha256sum)
-dd if=/dev/urandom of=/tmp/f bs=1M count={MB} 2>/dev/null
+{make_file("/tmp/f", MB)}
 echo up $(sha256sum </tmp/f)
 nc 10.0.2.2 {up.port} </tmp/f
 """
     start = time.monotonic()
-    vm = run_script("TCP both ways", script, "--net", "user", "--memory", "1G", seconds=200)
+    vm = run_script("TCP both ways", script, "--net", "user", "--memory", "1G", seconds=200,
+                    files=[random_file()])
     up.join(10)
     print(f"# {2 * MB} MB in {time.monotonic() - start:.1f} s with boot")
     Tap.ok(re.search(rb"addr 10\.0\.2\.15 [1-9]", vm.out), "DHCP gives an address and a resolver", vm.out)
     m = re.search(rb"down ([0-9a-f]{64})", vm.out)
     Tap.ok(m and m.group(1).decode() == hashlib.sha256(data).hexdigest(), f"{MB} MB arrive in the guest", vm.out)
     m = re.search(rb"up ([0-9a-f]{64})", vm.out)
-    Tap.ok(m and up.count == MB << 20 and m.group(1).decode() == up.got.hexdigest(),
+    Tap.ok(m and up.count >= MB << 20 and m.group(1).decode() == up.got.hexdigest(),
            f"{MB} MB arrive on the host", f"{up.count} bytes")
 
 

@@ -69,6 +69,20 @@ def sha(path):
     return h.hexdigest()
 
 
+def random_file():
+    """1 MiB for the guest; make_file() turns it into a big file no two MiB of which are the same."""
+    path = work("random")
+    if not os.path.exists(path):
+        with open(path, "wb") as f:
+            f.write(os.urandom(1 << 20))
+    return ("random", path, 0o644)
+
+
+def make_file(path, mib=200):
+    """Shell text: the guest writes about so many MiB to path. /dev/urandom is not what is tested."""
+    return f"for i in $(seq {mib}); do echo part $i; cat /random; done >{path}"
+
+
 def initrd(flavour, script=None, files=()):
     """The default guest's RAM disk with /ring3.sh and (name, host path, mode) files added."""
     out = work(f"initrd-{flavour}-{time.monotonic_ns()}")

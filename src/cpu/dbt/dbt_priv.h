@@ -55,6 +55,7 @@ struct dbt;
 /* Jump cache: host entries by hashed guest target, and which of them are set. */
 struct dbt_jc {
 	uint64_t *entry[DBT_JC_SIZE];
+	uint8_t chain[DBT_JC_SIZE]; /* how many targets share the slot, less one */
 	uint16_t used[1024];
 	unsigned nused;
 };

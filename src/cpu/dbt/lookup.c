@@ -108,32 +108,49 @@ void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx)
 	jc->nused = 0;
 }
 
-static uint8_t *checked_entry(struct dbt *d, struct dbt_block *b)
+/* Code that goes on at `hit` when S0 is b's address, and to `miss` when not. NULL: no room. */
+static uint8_t *emit_checked(struct dbt *d, struct dbt_block *b, const uint8_t *hit, const uint8_t *miss)
 {
 	struct emit e = { d->fc.next, d->fc.next, d->fc.rw + d->fc.size, false };
 
-	if (b->checked)
-		return b->checked;
-	dbt_emit_check_s0(&e, b->va, d->stub_miss);
-	emit_jmp(&e, b->host);
+	dbt_emit_check_s0(&e, b->va, miss);
+	emit_jmp(&e, hit);
 	if (e.overflow)
 		return NULL;
-	b->checked = e.start;
 	d->fc.next = e.p;
-	return b->checked;
+	return e.start;
 }
 
+#define MAX_CHAIN 3
+
+/*
+ * Targets that share a slot are chained: the newcomer's check falls through to what stood there. The chain's pieces
+ * are private to this cache.
+ */
 void dbt_jc_set(struct dbt *d, struct dbt_block *b)
 {
 	struct dbt_jc *jc = b->mode & DBT_MODE_USER ? d->mmu.cur->jc : d->jc_kernel;
 	unsigned index = DBT_JC_INDEX(b->va);
-	uint8_t *entry = checked_entry(d, b);
+	uint8_t *old = (uint8_t *)jc->entry[index], *entry;
 
+	if (!b->checked)
+		b->checked = emit_checked(d, b, b->host, d->stub_miss);
+	entry = b->checked;
 	if (!entry)
 		return;
-	if (jc->entry[index] == (uint64_t *)d->stub_jc_miss && jc->nused < ARRAY_SIZE(jc->used))
-		jc->used[jc->nused++] = (uint16_t)index;
-	jc->entry[index] = (uint64_t *)dbt_rx(&d->fc, entry);
+	if (old == d->stub_jc_miss) {
+		jc->chain[index] = 0;
+		if (jc->nused < ARRAY_SIZE(jc->used))
+			jc->used[jc->nused++] = (uint16_t)index;
+	} else if (old != dbt_rx(&d->fc, entry) && jc->chain[index] < MAX_CHAIN) {
+		/* Through b's own entry, which is diverted when b becomes stale. */
+		entry = emit_checked(d, b, b->checked, old - d->fc.rx + d->fc.rw);
+		jc->chain[index]++;
+	} else {
+		jc->chain[index] = 0;
+	}
+	if (entry)
+		jc->entry[index] = (uint64_t *)dbt_rx(&d->fc, entry);
 }
 
 uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global)

@@ -123,6 +123,9 @@ bool ls_state_same(struct lockstep *ls)
 	/* STI with IF already set shadows nothing; the translator does not look. */
 	if (unlikely(b->int_shadow != a->int_shadow) && b->int_shadow)
 		b->int_shadow = a->int_shadow;
+	/* these the local APIC writes, which knows of one vCPU only */
+	b->apic_base = a->apic_base;
+	b->nmi_pending = a->nmi_pending;
 	drop_x87_pointers(a);
 	drop_x87_pointers(b);
 	return integer_same(a, b) && vector_same(a, b);
