@@ -19,7 +19,6 @@
 #include "cli/monitor.h"
 #include "cli/run_opts.h"
 #include "cli/term.h"
-#include "cpu/engine.h"
 
 struct run {
 	struct run_opts opts;
@@ -176,27 +175,21 @@ static int watch_signals(struct run *r, struct err *e)
 /* ---- one run ---- */
 
 /* Which engine runs, and why: one line before the guest's first. */
-static int announce(const struct run_opts *o, struct err *e)
+static void announce(const struct run *r)
 {
-	struct err why = { 0 };
-	const struct cpu_engine *engine = vmm_engine_choose(o->engine, &why, e);
+	const char *engine = vmm_engine_name(r->vmm), *why = vmm_engine_why(r->vmm);
 	char kvm[128];
-	bool usable;
 
-	if (!engine)
-		return e->code;
-	usable = host_kvm(kvm, sizeof(kvm));
-	if (strcmp(o->engine, "auto") != 0)
-		fprintf(stderr, "ring3: engine %s: as asked\n", engine->name);
-	else if (why.msg[0])
-		fprintf(stderr, "ring3: engine %s: %s\n", engine->name, why.msg);
-	else if (usable)
+	if (strcmp(r->opts.engine, "auto") != 0)
+		fprintf(stderr, "ring3: engine %s: as asked\n", engine);
+	else if (why[0])
+		fprintf(stderr, "ring3: engine %s: %s\n", engine, why);
+	else if (host_kvm(kvm, sizeof(kvm)))
 		fprintf(stderr, "ring3: engine %s: binary translation; this version does not use %s\n",
-			engine->name, kvm);
+			engine, kvm);
 	else
 		fprintf(stderr, "ring3: engine %s: binary translation, as there is no hardware virtualization (%s)\n",
-			engine->name, kvm);
-	return 0;
+			engine, kvm);
 }
 
 static int create(struct run *r, struct err *e)
@@ -222,7 +215,8 @@ static int create(struct run *r, struct err *e)
 	if (rc)
 		return err_prefix(e, "--serial");
 	r->console_is_open = true;
-	return announce(&r->opts, e);
+	announce(r);
+	return 0;
 }
 
 static void destroy(struct run *r)
@@ -251,6 +245,10 @@ static int run_vm(struct run *r)
 		.vmm = r->vmm, .print = monitor_print, .leave = leave_monitor, .opaque = r,
 	};
 	console_start(&r->console, r->vmm);
+	if (vmm_start(r->vmm, &e) < 0) {
+		term_restore();
+		return cli_fail(&e);
+	}
 	end = vmm_run(r->vmm, &e);
 	atomic_store(&r->console.held, false);
 	console_close(&r->console);

@@ -43,10 +43,10 @@ struct x86_cpuid;
  * dbt fills them; plain interp leaves them NULL.
  */
 struct vcpu_hooks {
-	void (*tlb_flush)(struct vcpu *v, bool global);          /* CR3 load without the keep bit, CR0/CR4/EFER paging bits changed (global) */
+	void (*tlb_flush)(struct vcpu *v, bool global);          /* CR0/CR4/EFER paging bits changed (global) */
 	void (*tlb_flush_page)(struct vcpu *v, gva_t va);        /* INVLPG */
 	void (*tlb_flush_pcid)(struct vcpu *v, unsigned type, uint64_t pcid, gva_t va); /* INVPCID, SDM type numbers */
-	void (*cr3_load)(struct vcpu *v, uint64_t old_cr3, bool keep); /* after s->cr3 changed; keep: bit 63 with PCIDE */
+	void (*cr3_load)(struct vcpu *v, uint64_t old_cr3, bool keep); /* after s->cr3 changed; keep: bit 63 with PCIDE, else it flushes */
 	/* RAM was written at [gpa, gpa+len) by interp: translated code there is stale. */
 	void (*ram_written)(struct vcpu *v, gpa_t gpa, unsigned len);
 	/* Lockstep's: an accessed or dirty bit was set in a page-table entry; MMIO and random numbers from elsewhere. */

@@ -203,11 +203,30 @@ static int start_one(struct vmm *v, struct vmm_cpu *c, struct err *e)
 	return 0;
 }
 
+static void on_early_kick(int sig)
+{
+	(void)sig;
+	if (vcpu_self)
+		atomic_store(&vcpu_self->irq_hint, 1);
+}
+
+/* A kick may come before the engine has its own handler: it must not end the process. */
+static void guard_kick(void)
+{
+	struct sigaction sa = { .sa_handler = on_early_kick, .sa_flags = SA_ONSTACK }, old;
+
+	sigemptyset(&sa.sa_mask);
+	if (!sigaction(CPU_KICK_SIGNAL, NULL, &old) && !(old.sa_flags & SA_SIGINFO) &&
+	    old.sa_handler == SIG_DFL)
+		sigaction(CPU_KICK_SIGNAL, &sa, NULL);
+}
+
 /* The threads open their vCPUs while the VM is paused; all go together. */
 int vmm_cpus_start(struct vmm *v, struct err *e)
 {
 	int r = 0;
 
+	guard_kick();
 	vmm_set_phase(v, VMM_PAUSE);
 	for (unsigned i = 0; i < v->ncpus && !r; i++)
 		r = start_one(v, &v->cpu[i], e);

@@ -15,7 +15,8 @@
 #include "cpu/lockstep/lockstep.h"
 #include "vmm/vmm_priv.h"
 
-const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, struct err *e)
+/* NULL with *e when a named one cannot run here; why (160 bytes): why a better one was not taken. */
+static const struct cpu_engine *choose_engine(const char *name, char *why, struct err *e)
 {
 	const struct cpu_engine *const *p;
 	char tried[128] = "";
@@ -26,7 +27,7 @@ const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, st
 			continue;
 		no.msg[0] = 0;
 		if ((*p)->probe(&no) == 0) {
-			err_set(why, 0, "%s", tried);
+			snprintf(why, 160, "%s", tried);
 			return *p;
 		}
 		if (strcmp(name, "auto") != 0) {
@@ -285,13 +286,16 @@ static void on_work(struct loop_work *w)
 		loop_stop(v->loop);
 }
 
+int vmm_start(struct vmm *v, struct err *e)
+{
+	v->start_ns = clock_monotonic_ns();
+	return power_on(v, e);
+}
+
 enum vmm_end vmm_run(struct vmm *v, struct err *e)
 {
 	unsigned end;
 
-	v->start_ns = clock_monotonic_ns();
-	if (power_on(v, e))
-		return VMM_END_FAILURE;
 	if (!v->ended)
 		loop_run(v->loop);
 	power_off(v);
@@ -341,6 +345,11 @@ size_t vmm_console_in(struct vmm *v, enum machine_console which, const uint8_t *
 const char *vmm_crash_text(const struct vmm *v)
 {
 	return v->crash[0] ? v->crash : "guest triple fault";
+}
+
+const char *vmm_engine_why(const struct vmm *v)
+{
+	return v->why;
 }
 
 const char *vmm_engine_name(const struct vmm *v)
@@ -394,7 +403,6 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 {
 	struct vmm *v = calloc(1, sizeof(*v));
 	struct machine_host host;
-	struct err why;
 
 	if (!v) {
 		err_set(e, -ENOMEM, "no memory");
@@ -407,7 +415,7 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 	pthread_cond_init(&v->changed, NULL);
 	atomic_store(&v->phase, VMM_PAUSE);
 	fill_io(v);
-	v->engine = vmm_engine_choose(cfg->engine, &why, e);
+	v->engine = choose_engine(cfg->engine, v->why, e);
 	if (!v->engine)
 		goto out;
 	if (v->engine == &engine_lockstep) {

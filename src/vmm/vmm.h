@@ -36,15 +36,13 @@ struct vmm_cfg {
 
 struct vmm;
 
-/* Chooses the engine: NULL with *e when a named one cannot run here. *why tells about the choice. */
-struct cpu_engine;
-const struct cpu_engine *vmm_engine_choose(const char *name, struct err *why, struct err *e);
-
 /* Everything short of running: the guest is loaded, its memory and disks are there. */
 struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err *e) MUST_CHECK;
 void vmm_destroy(struct vmm *v);
 
-/* Runs until the end; returns why. What went wrong on the host side is in *e. */
+/* Lets the vCPUs go. */
+int vmm_start(struct vmm *v, struct err *e) MUST_CHECK;
+/* Runs a started VM until the end; returns why. What went wrong on the host side is in *e. */
 enum vmm_end vmm_run(struct vmm *v, struct err *e);
 
 /* Any thread. */
@@ -63,6 +61,8 @@ void vmm_print_registers(struct vmm *v, FILE *f);
 void vmm_print_status(struct vmm *v, FILE *f);
 /* What the guest crashed of, after VMM_END_CRASH. */
 const char *vmm_crash_text(const struct vmm *v);
+/* Why "auto" did not take a better engine; empty when it took the best. */
+const char *vmm_engine_why(const struct vmm *v);
 const char *vmm_engine_name(const struct vmm *v);
 
 #endif

@@ -46,7 +46,7 @@ struct vmm {
 	struct err err;    /* guarded by lock */
 	struct panic_scan panic[MACHINE_CONSOLES];
 	bool panicked, ended;
-	char crash[160];
+	char crash[160], why[160];
 	unsigned resets;
 	int64_t start_ns;
 };

@@ -197,6 +197,10 @@ void box_reset(struct box *b, unsigned cpl)
 	s->rip = BOX_CODE_VA;
 	memset(s->gpr, 0, sizeof(s->gpr));
 	s->gpr[X86_RSP] = BOX_DATA_VA + BOX_PAGES_MAPPED * 4096;
+	/* x87 and vector registers as after FNINIT, not as after a reset */
+	memset(s->xsave, 0, sizeof(s->xsave));
+	s->xsave[0] = 0x7f, s->xsave[1] = 3;
+	s->xsave[24] = 0x80, s->xsave[25] = 0x1f;
 	b->engine->set_state(&b->v, s);
 }
 
@@ -212,11 +216,12 @@ struct box *box_new(const struct cpu_engine *e)
 		return free(b), NULL;
 	b->engine = e;
 	b->mem = mem_map_new();
+	b->v.s = aligned_alloc(64, ALIGN_UP(sizeof(*b->v.s), 64));
 	b->initial = aligned_alloc(64, ALIGN_UP(sizeof(*b->initial), 64));
-	if (!b->initial || mem_ram_create(b->mem, BOX_RAM, &err) || mem_add_ram(b->mem, "ram", 0, 0, BOX_RAM))
+	if (!b->v.s || !b->initial || mem_ram_create(b->mem, BOX_RAM, &err) || mem_add_ram(b->mem, "ram", 0, 0, BOX_RAM))
 		return NULL;
 	b->ram = mem_ram_host(b->mem);
-	x86_state_reset(b->initial);
+	x86_state_reset(b->v.s);
 	x86_cpuid_build(&b->cpuid, &o);
 	build_tables(b);
 	build_descriptors(b);
@@ -224,29 +229,28 @@ struct box *box_new(const struct cpu_engine *e)
 	b->io = (struct vcpu_io){ .opaque = b, .pio_read = pio_read, .pio_write = pio_write,
 		                  .irq_pending = irq_pending, .irq_ack = irq_ack, .apic_rdmsr = no_rdmsr,
 		                  .apic_wrmsr = no_wrmsr, .get_tpr = zero_tpr, .set_tpr = drop_tpr };
-	b->v = (struct vcpu){ .s = b->initial, .mem = b->mem, .io = &b->io, .cpuid = &b->cpuid, .engine = e };
+	b->v.mem = b->mem;
+	b->v.io = &b->io;
+	b->v.cpuid = &b->cpuid;
+	b->v.engine = e;
 	b->v.thread = pthread_self();
 	if (e->vm_open(&b->v.vm, b->mem, &err) || e->vcpu_open(b->v.vm, &b->v, &err)) {
 		fprintf(stderr, "box: %s\n", err.msg);
 		return NULL;
 	}
-	b->initial = aligned_alloc(64, ALIGN_UP(sizeof(*b->initial), 64));
-	BUG_ON(!b->initial);
 	box_reset(b, 0);
 	return b;
 }
 
 void box_free(struct box *b)
 {
-	struct x86_state *first = b->initial;
-
 	if (vcpu_self == &b->v)
 		vcpu_self = NULL;
 	b->engine->vcpu_close(&b->v);
 	b->engine->vm_close(b->v.vm);
 	mem_map_free(b->mem);
 	free(b->v.s);
-	free(first);
+	free(b->initial);
 	free(b);
 }
 
@@ -342,11 +346,10 @@ static unsigned differ_system(FILE *out, const struct x86_state *a, const struct
 }
 
 /* The frame's flags of both become equal in what does not count. */
-static uint64_t masked(const struct box *b, const struct box_compare *c, gpa_t a, uint64_t v, bool first)
+static uint64_t masked(const struct box *b, const struct box_compare *c, gpa_t a, uint64_t v)
 {
 	uint64_t at = b->v.s->rip - 1 - (BOX_KERNEL + BOX_STOPS), sp = b->v.s->gpr[X86_RSP] - BOX_KERNEL;
 
-	(void)first;
 	if (a >= BOX_TABLES && a < BOX_TABLES_END)
 		return v & ~BOX_A; /* a CPU may mark an entry accessed ahead of time */
 	if (at < 4096 && (a == sp + 16 || a == sp + 24) && a < BOX_STACK)
@@ -362,8 +365,8 @@ static unsigned differ_ram(const struct box *x, const struct box *y, const struc
 		if (!memcmp(x->ram + p, y->ram + p, 4096) || (p >= c->skip_from && p < c->skip_to))
 			continue;
 		for (gpa_t a = p; a < p + 4096; a += 8) {
-			uint64_t v = masked(x, c, a, box_get64(x, a), true);
-			uint64_t w = masked(y, c, a, box_get64(y, a), false);
+			uint64_t v = masked(x, c, a, box_get64(x, a));
+			uint64_t w = masked(y, c, a, box_get64(y, a));
 
 			if (v != w && n++ < 8)
 				fprintf(out, "  [%#llx]: %#llx, not %#llx\n", (unsigned long long)a,

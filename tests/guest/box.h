@@ -18,7 +18,7 @@
 #include "x86/cpuid.h"
 
 #define BOX_RAM (8 * MiB)
-#define BOX_KERNEL 0xffffffff80000000ull /* maps the first BOX_KERNEL_PAGES of RAM */
+#define BOX_KERNEL 0xffffffff80000000ul /* maps the first BOX_KERNEL_PAGES of RAM */
 #define BOX_KERNEL_PAGES 64u
 #define BOX_PML4 0x1000u
 #define BOX_GDT 0x2000u
@@ -32,8 +32,8 @@
 #define BOX_TABLES 0x100000u /* page tables, handed out from here */
 #define BOX_TABLES_END 0x200000u
 #define BOX_PAGES 0x200000u /* free for tests, up to BOX_RAM */
-#define BOX_CODE_VA 0x400000ull
-#define BOX_DATA_VA 0x500000ull
+#define BOX_CODE_VA 0x400000ul
+#define BOX_DATA_VA 0x500000ul
 #define BOX_PAGES_MAPPED 16u /* pages of code and of data that are mapped; nothing around them */
 
 #define BOX_CS0 0x10
@@ -41,12 +41,12 @@
 #define BOX_SS3 0x2b
 #define BOX_CS3 0x33
 
-#define BOX_P 1ull
-#define BOX_W 2ull
-#define BOX_U 4ull
-#define BOX_A 0x20ull
-#define BOX_D 0x40ull
-#define BOX_G 0x100ull
+#define BOX_P 1ul
+#define BOX_W 2ul
+#define BOX_U 4ul
+#define BOX_A 0x20ul
+#define BOX_D 0x40ul
+#define BOX_G 0x100ul
 #define BOX_NX BIT(63)
 
 struct box {

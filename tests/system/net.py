@@ -68,7 +68,7 @@ echo up $(sha256sum </tmp/f)
 nc 10.0.2.2 {up.port} </tmp/f
 """
     start = time.monotonic()
-    vm = run_script("TCP both ways", script, "--net", "user", "--memory", "1G", seconds=200,
+    vm = run_script("TCP both ways", script, "--net", "user", "--memory", "1G", seconds=300,
                     files=[random_file()])
     up.join(10)
     print(f"# {2 * MB} MB in {time.monotonic() - start:.1f} s with boot")

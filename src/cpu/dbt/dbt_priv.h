@@ -319,6 +319,8 @@ void dbt_block_dump(struct dbt *d, const struct dbt_block *b, bool guest, bool h
 struct dbt_block *dbt_lookup(struct dbt *d, gva_t va, uint32_t mode);
 struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va, uint32_t mode);
 struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc);
+/* 15 bytes of guest code at `off` in the block; zeros beyond what the block knows to be mapped. */
+void dbt_block_code(struct dbt *d, const struct dbt_block *b, unsigned off, uint8_t code[15]);
 void dbt_block_insert(struct dbt *d, struct dbt_block *b);
 void dbt_block_remove(struct dbt *d, struct dbt_block *b);
 void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx);

@@ -190,16 +190,11 @@ static unsigned accesses(struct dbt *d, const struct x86_insn *i, gva_t rip, str
 static bool fill_accesses(struct dbt *d, const struct dbt_block *b, gva_t rip)
 {
 	uint8_t buf[15];
-	const uint8_t *ram = mem_ram_host(d->v->mem);
 	struct access a[3];
 	struct x86_insn i;
-	unsigned left = 4096 - (unsigned)(rip & 4095), n;
+	unsigned n;
 
-	memcpy(buf, ram + b->ram_off + (rip - b->va), MIN(left, 15u));
-	if (left < 15 && b->ram_off2 != UINT64_MAX)
-		memcpy(buf + left, ram + b->ram_off2, 15 - left);
-	else if (left < 15)
-		memset(buf + left, 0, 15 - left);
+	dbt_block_code(d, b, (unsigned)(rip - b->va), buf);
 	if (x86_decode(&i, X86_MODE_64, buf, 15) < 0)
 		return false;
 	n = accesses(d, &i, rip, a);
@@ -246,8 +241,17 @@ NORETURN static void lost(struct dbt *d, int sig, const siginfo_t *si, const gre
 
 	log_err("dbt: signal %d code %d address %p at host %#llx (code offset %#llx, block %#lx)", sig,
 		si->si_code, si->si_addr, r[REG_RIP], r[REG_RIP] - (greg_t)d->fc.rx, b ? b->va : 0);
-	signal(SIGABRT, SIG_DFL);
 	abort();
+}
+
+static struct sigaction before[NSIG];
+
+/* Not from generated code: it happens again under the handler that was there before ours. */
+static void foreign(int sig, const siginfo_t *si)
+{
+	sigaction(sig, &before[sig], NULL);
+	if (si->si_code <= 0) /* sent by a process: does not happen by itself */
+		raise(sig);
 }
 
 static bool is_memory_fault(int sig, const siginfo_t *si)
@@ -265,7 +269,7 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
 	gva_t rip;
 
 	if (!in_code(d, r)) {
-		signal(sig, SIG_DFL); /* a bug of ours: let it be seen */
+		foreign(sig, si); /* a bug of ours: let it be seen */
 		return;
 	}
 	if (is_memory_fault(sig, si) &&
@@ -298,10 +302,9 @@ static void on_trap(int sig, siginfo_t *si, void *ctx)
 		if (r[REG_EFL] & HOST_TF)
 			r[REG_EFL] &= ~HOST_TF;
 		else
-			signal(sig, SIG_DFL);
+			foreign(sig, si);
 		return;
 	}
-	(void)si;
 	stop_soon(d, r);
 }
 
@@ -316,7 +319,7 @@ static void install(int sig, void (*fn)(int, siginfo_t *, void *))
 	/* A kick must not interrupt a fault handler half-way through a fill. */
 	sigemptyset(&sa.sa_mask);
 	sigaddset(&sa.sa_mask, CPU_KICK_SIGNAL);
-	sigaction(sig, &sa, NULL);
+	sigaction(sig, &sa, &before[sig]);
 }
 
 static void install_handlers(void)

@@ -9,6 +9,8 @@
 #include "base/stats.h"
 #include "cpu/dbt/dbt_priv.h"
 
+#include <string.h>
+
 static unsigned hash_of(uint64_t ram_off, gva_t va, uint32_t mode)
 {
 	uint64_t h = (ram_off ^ (va >> 12) * 0x9e3779b97f4a7c15ull ^ mode) * 0xff51afd7ed558ccdull;
@@ -68,6 +70,17 @@ void dbt_block_remove(struct dbt *d, struct dbt_block *b)
 	page_remove(d, b, b->ram_off >> 12);
 	if (b->ram_off2 != UINT64_MAX)
 		page_remove(d, b, b->ram_off2 >> 12);
+}
+
+void dbt_block_code(struct dbt *d, const struct dbt_block *b, unsigned off, uint8_t code[15])
+{
+	const uint8_t *ram = mem_ram_host(d->v->mem);
+	unsigned left = 4096 - (((unsigned)b->va + off) & 4095);
+
+	memset(code, 0, 15);
+	memcpy(code, ram + b->ram_off + off, MIN(left, 15u));
+	if (left < 15 && b->ram_off2 != UINT64_MAX)
+		memcpy(code + left, ram + b->ram_off2, 15 - left);
 }
 
 struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc)

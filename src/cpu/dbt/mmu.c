@@ -240,11 +240,10 @@ static bool table_chunk(struct dbt *d, struct dbt_table *t, uint64_t addr)
 		return false;
 	if (!dbt_half_is_ready(h, off / 8) && h->nchunk == h->cap_chunk)
 		return false;
-	if (mprotect((void *)ALIGN_DOWN(addr, DBT_CHUNK_BYTES), DBT_CHUNK_BYTES,
-		     PROT_READ | PROT_WRITE))
-		return false;
+	/* First the entries, then the view: a table must never show memory that is not initialised. */
 	dbt_half_ready(&d->mmu, h, off / 8);
-	return true;
+	return mprotect(t->base + ALIGN_DOWN(off, DBT_CHUNK_BYTES), DBT_CHUNK_BYTES,
+			PROT_READ | PROT_WRITE) == 0;
 }
 
 bool dbt_mmu_table_fault(struct dbt *d, uint64_t addr)

@@ -87,18 +87,16 @@ static bool translatable(const struct dbt *d)
 static gva_t insn_at_host(struct dbt *d, uint64_t pc, struct x86_insn *i)
 {
 	struct dbt_block *b = dbt_block_by_host(d, (const uint8_t *)pc);
-	const uint8_t *ram = mem_ram_host(d->v->mem);
+	uint8_t code[15];
 	uint32_t n;
 
-	if (!b || b->ram_off2 != UINT64_MAX || b->ninsn == 0)
+	if (!b || b->ninsn == 0)
 		return 0;
 	for (n = b->map; n + 1 < b->map + b->ninsn; n++)
 		if ((uint64_t)dbt_rx(&d->fc, b->host) + d->map[n + 1].host_off > pc)
 			break;
-	if (x86_decode(i, X86_MODE_64, ram + b->ram_off + d->map[n].guest_off,
-		       MIN(15u, 4096 - ((unsigned)(b->ram_off & 4095) + d->map[n].guest_off))) < 0)
-		return 0;
-	return b->va + d->map[n].guest_off;
+	dbt_block_code(d, b, d->map[n].guest_off, code);
+	return x86_decode(i, X86_MODE_64, code, 15) < 0 ? 0 : b->va + d->map[n].guest_off;
 }
 
 /*
@@ -119,8 +117,7 @@ static void translate_x87_pointers(struct dbt *d)
 		fip = insn_at_host(d, fip, &i);
 		fop = fip && (i.attr & IA_X87) ? (uint16_t)((i.opcode & 7) << 8 | i.modrm) : 0;
 		if (fip && i.has_mem)
-			fdp = x86_ea(&i, d->t->st.gpr, fip + i.len) +
-			      (i.seg == X86_FS || i.seg == X86_GS ? d->t->st.seg[i.seg].base : 0);
+			fdp = x86_ea(&i, d->t->st.gpr, fip + i.len); /* an offset: no segment base */
 		memcpy(image + 6, &fop, 2);
 		memcpy(image + 8, &fip, 8);
 		memcpy(image + 16, &fdp, 8);

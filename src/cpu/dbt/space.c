@@ -44,7 +44,7 @@ static void flush_supervisor(struct dbt *d, bool global)
 	dbt_half_clear(m, &m->sup_low);
 	if (global || m->kernel.nonglobal)
 		dbt_half_clear(m, &m->kernel);
-	dbt_kcode_revalidate_all(d, false);
+	dbt_kcode_revalidate_all(d, !global);
 }
 
 void dbt_space_load(struct dbt *d, bool keep)

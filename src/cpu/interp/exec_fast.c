@@ -166,7 +166,12 @@ HANDLER(mov8_ri)
 #define LOAD(size)                                                                                 \
 	HANDLER(load##size)                                                                        \
 	{                                                                                          \
-		return flat_load(v, i, size, &v->s->gpr[i->op[0].reg]);                            \
+		uint64_t val;                                                                      \
+                                                                                                   \
+		if (unlikely(flat_load(v, i, size, &val)))                                         \
+			return -1;                                                                 \
+		v->s->gpr[i->op[0].reg] = val;                                                     \
+		return 0;                                                                          \
 	}
 LOAD(1)
 LOAD(2)

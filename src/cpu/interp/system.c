@@ -114,7 +114,7 @@ static int write_cr3(struct vcpu *v, uint64_t val)
 	interp_tlb_cr3(v, keep);
 	if (v->hooks.cr3_load != NULL)
 		v->hooks.cr3_load(v, old, keep);
-	if (!keep && v->hooks.tlb_flush != NULL)
+	else if (!keep && v->hooks.tlb_flush != NULL)
 		v->hooks.tlb_flush(v, false);
 	return 0;
 }

@@ -189,6 +189,10 @@ static void plan_x87(struct thunk_plan *p, const struct x86_insn *i)
 static void plan_implicit(struct thunk_plan *p, const struct x86_insn *i)
 {
 	bool p66 = i->vex ? (i->bytes[i->off_opcode - 1] & 3u) == 1 : i->osz;
+
+	/* With a memory source these do not touch MMX state (SDM vol. 2, CVTPI2PD). */
+	if ((i->id == X86_ID_CVTPI2PS || i->id == X86_ID_CVTPI2PD) && i->has_mem)
+		p->flags |= TP_NOWAIT;
 	if (i->map == 3 && i->opcode >= 0x60 && i->opcode <= 0x63 && p66) {
 		p->flags |= TP_STRCMP | TP_FLAGS;
 		if (!(i->opcode & 1)) {
