@@ -17,7 +17,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_run, cli_doctor, cli_image; /* run.c doctor.c image.c */
-extern const struct cli_command *const cli_commands[];          /* NULL-ended */
+extern const struct cli_command *const cli_commands[];		/* NULL-ended */
 
 /* The whole program. */
 int cli_main(int argc, char **argv);

@@ -14,8 +14,8 @@ static const struct cli_command cli_help = { "help", "help for a command: ring3 
 static const struct cli_command cli_version = { "version", "the program's version", run_version,
 						NULL };
 
-const struct cli_command *const cli_commands[] = { &cli_run,	 &cli_image, &cli_doctor,
-						   &cli_help,	 &cli_version, NULL };
+const struct cli_command *const cli_commands[] = { &cli_run,  &cli_image,   &cli_doctor,
+						   &cli_help, &cli_version, NULL };
 
 int cli_fail(const struct err *e)
 {
@@ -29,7 +29,8 @@ static void help_all(FILE *f)
 		   "usage: ring3 COMMAND [options]\n\n");
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
 		fprintf(f, "  %-10s %s\n", (*c)->name, (*c)->summary);
-	fprintf(f, "\n`ring3 run` boots the default guest to a shell; `ring3 help run` says the rest.\n");
+	fprintf(f,
+		"\n`ring3 run` boots the default guest to a shell; `ring3 help run` says the rest.\n");
 }
 
 static const struct cli_command *find(const char *name)
@@ -54,7 +55,8 @@ static int unknown(const char *name)
 	if (near)
 		fprintf(stderr, "ring3: unknown command '%.60s': did you mean '%s'?\n", name, near);
 	else
-		fprintf(stderr, "ring3: unknown command '%.60s': `ring3 --help` lists them\n", name);
+		fprintf(stderr, "ring3: unknown command '%.60s': `ring3 --help` lists them\n",
+			name);
 	return CLI_USAGE;
 }
 

@@ -18,7 +18,7 @@
 
 #include "cli/term.h"
 
-#define CHUNK 4096       /* poll promises room for this much in a pipe */
+#define CHUNK 4096	  /* poll promises room for this much in a pipe */
 #define RETRY_NS 10000000 /* a blocked output is tried again */
 
 /* ---- output ---- */
@@ -251,7 +251,10 @@ void console_start(struct console *c, struct vmm *v)
 		return;
 	c->tty = term_raw(STDIN_FILENO);
 	c->in = (struct loop_fd){
-		.fd = STDIN_FILENO, .events = EPOLLIN, .ready = on_input, .opaque = c,
+		.fd = STDIN_FILENO,
+		.events = EPOLLIN,
+		.ready = on_input,
+		.opaque = c,
 	};
 	c->in_open = true;
 	r = loop_fd_add(c->loop, &c->in);

@@ -18,9 +18,9 @@
 
 /* Where a guest console's output goes. */
 struct console_sink {
-	int fd;      /* -1: dropped */
+	int fd;	      /* -1: dropped */
 	bool is_file; /* opened by us */
-	size_t len;  /* bytes waiting in buf */
+	size_t len;   /* bytes waiting in buf */
 	uint8_t *buf;
 };
 

@@ -91,7 +91,8 @@ static enum verdict look_uring(struct finding *f)
 	}
 	say(f->text, "no (%s): disks use threads", strerror(errno));
 	if (errno == EPERM)
-		say(f->mend, "sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp profile");
+		say(f->mend,
+		    "sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp profile");
 	return ABSENT;
 }
 
@@ -101,7 +102,8 @@ static enum verdict look_tap(struct finding *f)
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), r;
 
 	if (fd < 0) {
-		say(f->text, "no (/dev/net/tun: %s): user networking works without", strerror(errno));
+		say(f->text, "no (/dev/net/tun: %s): user networking works without",
+		    strerror(errno));
 		say(f->mend, "modprobe tun; access to /dev/net/tun");
 		return ABSENT;
 	}
@@ -109,8 +111,10 @@ static enum verdict look_tap(struct finding *f)
 	ifr.ifr_flags = IFF_TAP | IFF_NO_PI;
 	r = ioctl(fd, TUNSETIFF, &ifr);
 	if (r < 0) {
-		say(f->text, "not for this user (%s): user networking works without", strerror(errno));
-		say(f->mend, "CAP_NET_ADMIN, or a tap made for this user: ip tuntap add mode tap user NAME");
+		say(f->text, "not for this user (%s): user networking works without",
+		    strerror(errno));
+		say(f->mend,
+		    "CAP_NET_ADMIN, or a tap made for this user: ip tuntap add mode tap user NAME");
 	} else {
 		say(f->text, "yes");
 	}
@@ -229,7 +233,8 @@ static enum verdict look_exec_memory(struct finding *f)
 		close(fd);
 	if (p == MAP_FAILED) {
 		say(f->text, "no: only --engine interp can run");
-		say(f->mend, "allow executable memfd mappings (sysctl vm.memfd_noexec=0, SELinux execmem)");
+		say(f->mend,
+		    "allow executable memfd mappings (sysctl vm.memfd_noexec=0, SELinux execmem)");
 		return ABSENT;
 	}
 	munmap(p, 4096);
@@ -274,10 +279,11 @@ static const struct check checks[] = {
 
 static void help(FILE *f)
 {
-	fprintf(f, "usage: ring3 doctor\n\n"
-		   "Says what this host offers to virtual machines, one line each, with the mend where something\n"
-		   "is missing: `ok`, `--` (absent, something else is used) or `!!` (must be mended).\n\n"
-		   "exit status: 0, or 1 when something must be mended.\n");
+	fprintf(f,
+		"usage: ring3 doctor\n\n"
+		"Says what this host offers to virtual machines, one line each, with the mend where something\n"
+		"is missing: `ok`, `--` (absent, something else is used) or `!!` (must be mended).\n\n"
+		"exit status: 0, or 1 when something must be mended.\n");
 }
 
 static int run(int argc, char **argv)
@@ -290,15 +296,16 @@ static int run(int argc, char **argv)
 		return CLI_OK;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "ring3: doctor: unexpected '%.60s': it takes no options\n", argv[1]);
+		fprintf(stderr, "ring3: doctor: unexpected '%.60s': it takes no options\n",
+			argv[1]);
 		return CLI_USAGE;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(checks); i++) {
 		struct finding f = { "", "" };
 		enum verdict v = checks[i].look(&f);
 
-		printf("%s  %-14s %s%s%s\n", mark[v], checks[i].name, f.text, f.mend[0] ? "; mend: " : "",
-		       f.mend);
+		printf("%s  %-14s %s%s%s\n", mark[v], checks[i].name, f.text,
+		       f.mend[0] ? "; mend: " : "", f.mend);
 		if (v == BAD)
 			status = CLI_USAGE;
 	}

@@ -12,9 +12,10 @@
 
 static void help(FILE *f)
 {
-	fprintf(f, "usage: ring3 image build debian-12 --output FILE [--size SIZE]\n\n"
-		   "Makes a bootable Debian root disk: partitioned, ext4, systemd, sparse. Packages come from\n"
-		   "the mirror this machine is configured for; root rights are not needed.\n");
+	fprintf(f,
+		"usage: ring3 image build debian-12 --output FILE [--size SIZE]\n\n"
+		"Makes a bootable Debian root disk: partitioned, ext4, systemd, sparse. Packages come from\n"
+		"the mirror this machine is configured for; root rights are not needed.\n");
 }
 
 static int exec_build(int argc, char **argv)
@@ -46,11 +47,13 @@ static int run(int argc, char **argv)
 		return argc < 2 ? CLI_USAGE : CLI_OK;
 	}
 	if (strcmp(argv[1], "build") != 0) {
-		err_set(&e, -EINVAL, "image: unknown word '%.60s': there is `ring3 image build`", argv[1]);
+		err_set(&e, -EINVAL, "image: unknown word '%.60s': there is `ring3 image build`",
+			argv[1]);
 		return cli_fail(&e);
 	}
 	if (argc < 3) {
-		err_set(&e, -EINVAL, "image build: which one? ring3 image build debian-12 --output FILE");
+		err_set(&e, -EINVAL,
+			"image build: which one? ring3 image build debian-12 --output FILE");
 		return cli_fail(&e);
 	}
 	if (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")) {
@@ -58,11 +61,12 @@ static int run(int argc, char **argv)
 		return CLI_OK;
 	}
 	if (argv[2][0] != '-' && strcmp(argv[2], "debian-12") != 0) {
-		err_set(&e, -EINVAL, "image build: unknown image '%.60s': there is debian-12", argv[2]);
+		err_set(&e, -EINVAL, "image build: unknown image '%.60s': there is debian-12",
+			argv[2]);
 		return cli_fail(&e);
 	}
 	return exec_build(argc - 2, argv + 2);
 }
 
-const struct cli_command cli_image = { "image", "make a guest's disk: ring3 image build debian-12", run,
-				       help };
+const struct cli_command cli_image = { "image", "make a guest's disk: ring3 image build debian-12",
+				       run, help };

@@ -26,8 +26,8 @@ int opt_string(void *member, const char *value, const struct opt *o, struct err 
 
 int opt_size(void *member, const char *value, const struct opt *o, struct err *e)
 {
-	return cfg_text_size(value, (uint64_t)o->min, o->max ? (uint64_t)o->max : UINT64_MAX, member,
-			     e);
+	return cfg_text_size(value, (uint64_t)o->min, o->max ? (uint64_t)o->max : UINT64_MAX,
+			     member, e);
 }
 
 int opt_int(void *member, const char *value, const struct opt *o, struct err *e)
@@ -118,7 +118,8 @@ int opts_parse(const struct opt *table, void *dst, int argc, char **argv, const 
 			*(bool *)((char *)dst + find(table, "help", 4)->offset) = true;
 			i++;
 		} else if (argv[i][1] != '-') {
-			return err_set(e, -EINVAL, "unknown option %.60s: options are long, --help lists them",
+			return err_set(e, -EINVAL,
+				       "unknown option %.60s: options are long, --help lists them",
 				       argv[i]);
 		} else {
 			r = take(table, dst, argc - i, argv + i, e);
@@ -136,8 +137,8 @@ static void help_row(const struct opt *o, FILE *f)
 	const char *line = o->help, *end;
 	size_t n;
 
-	snprintf(left, sizeof(left), "--%s%s%s", o->name,
-		 o->arg && o->arg[0] != '[' ? " " : "", o->arg ? o->arg : "");
+	snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg && o->arg[0] != '[' ? " " : "",
+		 o->arg ? o->arg : "");
 	fprintf(f, "  %-*s", HELP_COLUMN, left);
 	if (strlen(left) > HELP_COLUMN)
 		fprintf(f, "\n  %-*s", HELP_COLUMN, "");

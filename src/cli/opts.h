@@ -22,22 +22,25 @@ typedef int (*opt_setter)(void *member, const char *value, const struct opt *o, 
 
 struct opt {
 	const char *name; /* without dashes; NULL ends the table */
-	const char *arg;  /* what --help calls the value; NULL: a flag; "[=N]": only after an equals sign, else NULL is set */
+	const char *
+		arg; /* what --help calls the value; NULL: a flag; "[=N]": only after an equals sign, else NULL is set */
 	const char *help; /* lines separated by \n */
 	opt_setter set;
-	size_t offset;    /* of the member in the caller's struct */
+	size_t offset; /* of the member in the caller's struct */
 	int64_t min, max;
-	const char *const *names;   /* opt_enum */
+	const char *const *names;    /* opt_enum */
 	const struct cfg_class *cls; /* a key=value option: its keys are shown by --help */
 };
 
 /* Setters; the member's type is in brackets. */
-int opt_flag(void *member, const char *value, const struct opt *o, struct err *e);   /* bool */
-int opt_string(void *member, const char *value, const struct opt *o, struct err *e); /* const char * */
-int opt_size(void *member, const char *value, const struct opt *o, struct err *e);   /* uint64_t */
-int opt_int(void *member, const char *value, const struct opt *o, struct err *e);    /* int64_t */
-int opt_enum(void *member, const char *value, const struct opt *o, struct err *e);   /* int */
-int opt_list(void *member, const char *value, const struct opt *o, struct err *e);   /* struct opt_list */
+int opt_flag(void *member, const char *value, const struct opt *o, struct err *e); /* bool */
+int opt_string(void *member, const char *value, const struct opt *o,
+	       struct err *e); /* const char * */
+int opt_size(void *member, const char *value, const struct opt *o, struct err *e); /* uint64_t */
+int opt_int(void *member, const char *value, const struct opt *o, struct err *e);  /* int64_t */
+int opt_enum(void *member, const char *value, const struct opt *o, struct err *e); /* int */
+int opt_list(void *member, const char *value, const struct opt *o,
+	     struct err *e); /* struct opt_list */
 
 /*
  * Reads argv[0 … argc) into *dst. Words that are no options are kept in words (at most max, their number

@@ -82,8 +82,9 @@ static void toggle_monitor(struct run *r)
 
 static void on_key(void *opaque, enum escape_action a)
 {
-	static const char help[] = "\n[Ctrl-A x ends the virtual machine, Ctrl-A c opens and closes the "
-				   "monitor, Ctrl-A a sends Ctrl-A]\n";
+	static const char help[] =
+		"\n[Ctrl-A x ends the virtual machine, Ctrl-A c opens and closes the "
+		"monitor, Ctrl-A a sends Ctrl-A]\n";
 	struct run *r = opaque;
 
 	switch (a) {
@@ -185,10 +186,12 @@ static void announce(const struct run *r)
 	else if (why[0])
 		fprintf(stderr, "ring3: engine %s: %s\n", engine, why);
 	else if (host_kvm(kvm, sizeof(kvm)))
-		fprintf(stderr, "ring3: engine %s: binary translation; this version does not use %s\n",
+		fprintf(stderr,
+			"ring3: engine %s: binary translation; this version does not use %s\n",
 			engine, kvm);
 	else
-		fprintf(stderr, "ring3: engine %s: binary translation, as there is no hardware virtualization (%s)\n",
+		fprintf(stderr,
+			"ring3: engine %s: binary translation, as there is no hardware virtualization (%s)\n",
 			engine, kvm);
 }
 
@@ -242,7 +245,10 @@ static int run_vm(struct run *r)
 	r->console.monitor_byte = on_monitor_byte;
 	r->console.opaque = r;
 	r->monitor = (struct monitor){
-		.vmm = r->vmm, .print = monitor_print, .leave = leave_monitor, .opaque = r,
+		.vmm = r->vmm,
+		.print = monitor_print,
+		.leave = leave_monitor,
+		.opaque = r,
 	};
 	console_start(&r->console, r->vmm);
 	if (vmm_start(r->vmm, &e) < 0) {

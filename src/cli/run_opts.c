@@ -22,7 +22,10 @@ static int set_lockstep(void *member, const char *value, const struct opt *o, st
 	return value ? opt_int(member, value, o, e) : 0;
 }
 
-#define ROW(n, a, s, m, h) { .name = n, .arg = a, .help = h, .set = s, .offset = offsetof(struct run_opts, m) }
+#define ROW(n, a, s, m, h)                                                                         \
+	{                                                                                          \
+		.name = n, .arg = a, .help = h, .set = s, .offset = offsetof(struct run_opts, m)   \
+	}
 
 const struct opt run_opt_table[] = {
 	ROW("kernel", "FILE", opt_string, kernel,
@@ -78,7 +81,8 @@ const struct opt run_opt_table[] = {
 	  .min = 1,
 	  .max = INT64_MAX },
 	ROW("no-reboot", NULL, opt_flag, no_reboot, "a guest's reset ends the program"),
-	ROW("no-invtsc", NULL, opt_flag, no_invtsc, "do not show an invariant TSC: Linux then takes kvm-clock"),
+	ROW("no-invtsc", NULL, opt_flag, no_invtsc,
+	    "do not show an invariant TSC: Linux then takes kvm-clock"),
 	ROW("stats", NULL, opt_flag, stats, "print counters at the end"),
 	ROW("verbose", NULL, opt_flag, verbose, "debug messages on stderr"),
 	ROW("help", NULL, opt_flag, help, "this text"),
@@ -87,20 +91,22 @@ const struct opt run_opt_table[] = {
 
 void run_opts_help(FILE *f)
 {
-	fprintf(f, "usage: ring3 run [options]\n\n"
-		   "Runs a virtual machine on this terminal; without options, the default guest: Debian's\n"
-		   "kernel and a busybox shell.\n\n");
+	fprintf(f,
+		"usage: ring3 run [options]\n\n"
+		"Runs a virtual machine on this terminal; without options, the default guest: Debian's\n"
+		"kernel and a busybox shell.\n\n");
 	opts_help(run_opt_table, f);
-	fprintf(f, "\nkeys:\n"
-		   "  Ctrl-A x  ends the virtual machine     Ctrl-A c  monitor prompt, and back\n"
-		   "  Ctrl-A a  sends Ctrl-A to the guest    Ctrl-A h  help\n"
-		   "\nSIGTERM presses the guest's power button, a second one ends it. Disks are flushed either way.\n"
-		   "\nexit status:\n"
-		   "  0  the guest powered off (or rebooted, with --no-reboot), or was ended from this terminal\n"
-		   "  1  wrong options or files: nothing was started\n"
-		   "  2  the host failed while the guest ran\n"
-		   "  3  the guest crashed: kernel panic, or triple fault with --no-reboot\n"
-		   "  4  ended by a second SIGTERM, before the guest had powered off\n");
+	fprintf(f,
+		"\nkeys:\n"
+		"  Ctrl-A x  ends the virtual machine     Ctrl-A c  monitor prompt, and back\n"
+		"  Ctrl-A a  sends Ctrl-A to the guest    Ctrl-A h  help\n"
+		"\nSIGTERM presses the guest's power button, a second one ends it. Disks are flushed either way.\n"
+		"\nexit status:\n"
+		"  0  the guest powered off (or rebooted, with --no-reboot), or was ended from this terminal\n"
+		"  1  wrong options or files: nothing was started\n"
+		"  2  the host failed while the guest ran\n"
+		"  3  the guest crashed: kernel panic, or triple fault with --no-reboot\n"
+		"  4  ended by a second SIGTERM, before the guest had powered off\n");
 }
 
 static int check_memory(struct run_opts *o, struct err *e)
@@ -113,8 +119,10 @@ static int check_memory(struct run_opts *o, struct err *e)
 		return 0;
 	have = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
 	if (o->memory > have)
-		return err_set(e, -ENOMEM, "--memory: %llu MiB is more than this host has (%llu MiB): give less",
-			       (unsigned long long)(o->memory / MiB), (unsigned long long)(have / MiB));
+		return err_set(
+			e, -ENOMEM,
+			"--memory: %llu MiB is more than this host has (%llu MiB): give less",
+			(unsigned long long)(o->memory / MiB), (unsigned long long)(have / MiB));
 	return 0;
 }
 
@@ -123,7 +131,8 @@ static int check_lockstep(struct run_opts *o, struct err *e)
 	if (o->lockstep < 0)
 		return 0;
 	if (strcmp(o->engine, "auto") != 0 && strcmp(o->engine, "lockstep") != 0)
-		return err_set(e, -EINVAL, "--lockstep runs dbt and interp: give no --engine beside it");
+		return err_set(e, -EINVAL,
+			       "--lockstep runs dbt and interp: give no --engine beside it");
 	if (o->cpus != 1)
 		return err_set(e, -EINVAL, "--lockstep runs one CPU: use --cpus 1");
 	o->engine = "lockstep";
@@ -159,9 +168,10 @@ static int default_guest(struct run_opts *o, struct err *e)
 	if (r)
 		return r;
 	if (access(o->kernel_path, R_OK) < 0)
-		return err_set(e, -ENOENT,
-			       "no default guest (%.120s): run tools/guest/prepare once, or name a --kernel",
-			       o->kernel_path);
+		return err_set(
+			e, -ENOENT,
+			"no default guest (%.120s): run tools/guest/prepare once, or name a --kernel",
+			o->kernel_path);
 	o->kernel = o->kernel_path;
 	if (!o->initrd)
 		o->initrd = o->initrd_path;
@@ -191,7 +201,8 @@ static int make_cmdline(struct run_opts *o, struct err *e)
 	if (has_console(append))
 		n = snprintf(o->cmdline, sizeof(o->cmdline), "%s", append);
 	else
-		n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", console, *append ? " " : "", append);
+		n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", console, *append ? " " : "",
+			     append);
 	if (n < 0 || (size_t)n >= sizeof(o->cmdline))
 		return err_set(e, -E2BIG, "--append: at most %zu bytes", sizeof(o->cmdline) - 32);
 	return 0;
@@ -202,7 +213,9 @@ int run_opts_parse(struct run_opts *o, int argc, char **argv, struct err *e)
 	unsigned words;
 	int r;
 
-	*o = (struct run_opts){ .engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1 };
+	*o = (struct run_opts){
+		.engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1
+	};
 	r = opts_parse(run_opt_table, o, argc, argv, NULL, 0, &words, e);
 	if (r || o->help)
 		return r;
@@ -218,8 +231,9 @@ int run_opts_parse(struct run_opts *o, int argc, char **argv, struct err *e)
 	o->sink[MACHINE_SERIAL] = o->serial ? o->serial : o->console ? "null" : "stdio";
 	o->sink[MACHINE_VIRTIO_CONSOLE] = o->console ? "stdio" : "null";
 	if (!r && o->console && o->serial && !strcmp(o->serial, "stdio"))
-		r = err_set(e, -EINVAL, "--serial stdio and --console virtio want the same terminal: "
-					"use --serial file:PATH");
+		r = err_set(e, -EINVAL,
+			    "--serial stdio and --console virtio want the same terminal: "
+			    "use --serial file:PATH");
 	return r;
 }
 

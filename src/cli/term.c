@@ -66,7 +66,8 @@ static void on_fatal(int sig)
 
 void term_guard(void)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGXCPU, SIGALRM };
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL,  SIGFPE,
+				     SIGABRT, SIGSYS, SIGXCPU, SIGALRM };
 	struct sigaction sa, old;
 
 	memset(&sa, 0, sizeof(sa));

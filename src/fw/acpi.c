@@ -159,7 +159,9 @@ static struct acpi_gas io_gas(uint16_t port, uint8_t bits)
 	return (struct acpi_gas){
 		.space = 1,
 		.bit_width = bits,
-		.access = bits == 8 ? 1 : bits == 16 ? 2 : 3,
+		.access = bits == 8    ? 1
+			  : bits == 16 ? 2
+				       : 3,
 		.addr = port,
 	};
 }
@@ -179,7 +181,8 @@ static void fadt_blocks(struct acpi_fadt *f, uint16_t pm)
 	f->reset_value = 6;
 }
 
-static uint64_t build_fadt(struct tables *t, const struct fw_layout *l, uint64_t facs, uint64_t dsdt)
+static uint64_t build_fadt(struct tables *t, const struct fw_layout *l, uint64_t facs,
+			   uint64_t dsdt)
 {
 	struct acpi_fadt *f = reserve(t, sizeof(*f));
 
@@ -194,8 +197,9 @@ static uint64_t build_fadt(struct tables *t, const struct fw_layout *l, uint64_t
 	f->c3_latency = 0xfff;
 	f->century = 0x32;
 	f->boot_arch = (uint16_t)(BOOT_LEGACY_DEVICES | BOOT_NO_VGA | (l->i8042 ? BOOT_I8042 : 0));
-	f->flags = (uint32_t)(FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC |
-			      FADT_RESET_REG | (l->pm_timer32 ? FADT_TIMER32 : 0));
+	f->flags =
+		(uint32_t)(FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC |
+			   FADT_RESET_REG | (l->pm_timer32 ? FADT_TIMER32 : 0));
 	f->minor = 4;
 	fadt_blocks(f, l->pm_base);
 	return seal(t, f, "FACP", 6, sizeof(*f));

@@ -33,7 +33,7 @@ void aml_end(struct aml *a);
 void aml_name(struct aml *a, const char *name);
 void aml_int(struct aml *a, uint64_t v);
 void aml_string(struct aml *a, const char *s);
-void aml_eisaid(struct aml *a, const char *id); /* "PNP0A08" */
+void aml_eisaid(struct aml *a, const char *id);	  /* "PNP0A08" */
 void aml_return_arg(struct aml *a, unsigned arg); /* Return (ArgN) */
 
 /* ResourceTemplate () { … }: begin, descriptors, end. */

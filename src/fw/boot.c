@@ -22,14 +22,15 @@ static int recognise(struct fw_boot *b, struct err *e)
 		b->kind = FW_KERNEL_BZIMAGE;
 		return fw_bzimage_check(b, e);
 	}
-	if (n >= 64 && !memcmp(head, "\x7f"
-				     "ELF",
+	if (n >= 64 && !memcmp(head,
+			       "\x7f"
+			       "ELF",
 			       4)) {
 		b->kind = FW_KERNEL_PVH;
 		return fw_pvh_check(b, e);
 	}
-	return err_set(e, -EINVAL, "kernel %s is not an x86-64 Linux kernel: it is %s", b->kernel.path,
-		       fw_file_guess(head, n));
+	return err_set(e, -EINVAL, "kernel %s is not an x86-64 Linux kernel: it is %s",
+		       b->kernel.path, fw_file_guess(head, n));
 }
 
 int fw_boot_open(struct fw_boot **out, const struct fw_boot_cfg *c, struct err *e)
@@ -80,9 +81,10 @@ int fw_initrd_load(const struct fw_boot *b, struct mem_map *m, uint64_t bottom, 
 	if (b->initrd.fd < 0)
 		return 0;
 	if (top < bottom || size > top - bottom || ALIGN_DOWN(top - size, 4096) < bottom)
-		return err_set(e, -ENOMEM,
-			       "initrd %s (%llu MiB) does not fit beside the kernel: give more --memory",
-			       b->initrd.path, (unsigned long long)(size / MiB + 1));
+		return err_set(
+			e, -ENOMEM,
+			"initrd %s (%llu MiB) does not fit beside the kernel: give more --memory",
+			b->initrd.path, (unsigned long long)(size / MiB + 1));
 	*addr = ALIGN_DOWN(top - size, 4096);
 	return fw_file_load(&b->initrd, 0, size, m, *addr, e);
 }
@@ -94,8 +96,8 @@ int fw_cmdline_load(const struct fw_boot *b, struct mem_map *m, uint64_t max, st
 	max = MIN(max, FW_CMDLINE_MAX - 1);
 	if (n > max)
 		return err_set(e, -E2BIG,
-			       "kernel command line of %zu bytes: this kernel takes at most %llu", n,
-			       (unsigned long long)max);
+			       "kernel command line of %zu bytes: this kernel takes at most %llu",
+			       n, (unsigned long long)max);
 	if (mem_copy_in(m, FW_CMDLINE_ADDR, b->cmdline, n + 1) < 0)
 		return err_set(e, -EFAULT, "no RAM for the kernel command line");
 	return 0;

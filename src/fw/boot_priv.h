@@ -10,7 +10,7 @@ enum fw_kernel_kind { FW_KERNEL_BZIMAGE, FW_KERNEL_PVH };
 struct fw_file {
 	char *path;
 	const char *what; /* "kernel", "initrd" */
-	int fd;           /* -1: none */
+	int fd;		  /* -1: none */
 	uint64_t size;
 };
 
@@ -24,7 +24,8 @@ struct fw_boot {
 int fw_file_open(struct fw_file *f, const char *what, const char *path, struct err *e) MUST_CHECK;
 void fw_file_close(struct fw_file *f);
 /* Reads exactly n bytes at off; a shorter file is an error that says "truncated". */
-int fw_file_read(const struct fw_file *f, uint64_t off, void *buf, uint64_t n, struct err *e) MUST_CHECK;
+int fw_file_read(const struct fw_file *f, uint64_t off, void *buf, uint64_t n,
+		 struct err *e) MUST_CHECK;
 /* The same into guest RAM. */
 int fw_file_load(const struct fw_file *f, uint64_t off, uint64_t n, struct mem_map *m, gpa_t a,
 		 struct err *e) MUST_CHECK;
@@ -37,7 +38,8 @@ const char *fw_file_guess(const uint8_t *head, size_t n);
 int fw_initrd_load(const struct fw_boot *b, struct mem_map *m, uint64_t bottom, uint64_t top,
 		   gpa_t *addr, struct err *e) MUST_CHECK;
 /* Writes the command line at FW_CMDLINE_ADDR; longer than max is an error. */
-int fw_cmdline_load(const struct fw_boot *b, struct mem_map *m, uint64_t max, struct err *e) MUST_CHECK;
+int fw_cmdline_load(const struct fw_boot *b, struct mem_map *m, uint64_t max,
+		    struct err *e) MUST_CHECK;
 
 int fw_bzimage_check(struct fw_boot *b, struct err *e) MUST_CHECK;
 int fw_bzimage_load(struct fw_boot *b, struct mem_map *m, const struct fw_layout *l,
@@ -49,6 +51,7 @@ int fw_pvh_load(struct fw_boot *b, struct mem_map *m, const struct fw_layout *l,
 /* 64-bit mode at `entry`: GDT, page tables mapping the first 4 GiB onto themselves, RSI. */
 int fw_entry_long(struct mem_map *m, struct x86_state *s, gpa_t entry, uint64_t rsi) MUST_CHECK;
 /* 32-bit protected mode without paging at `entry`: flat segments, EBX. */
-int fw_entry_protected(struct mem_map *m, struct x86_state *s, gpa_t entry, uint32_t ebx) MUST_CHECK;
+int fw_entry_protected(struct mem_map *m, struct x86_state *s, gpa_t entry,
+		       uint32_t ebx) MUST_CHECK;
 
 #endif

@@ -60,9 +60,10 @@ static void set(uint8_t *p, unsigned off, unsigned n, uint64_t v)
 static int check_version(const struct fw_boot *b, const uint8_t *p, struct err *e)
 {
 	if (get(p, HDR_VERSION, 2) < 0x20c)
-		return err_set(e, -EINVAL,
-			       "kernel %s is too old: boot protocol 2.12 (Linux 3.8) or newer is needed",
-			       b->kernel.path);
+		return err_set(
+			e, -EINVAL,
+			"kernel %s is too old: boot protocol 2.12 (Linux 3.8) or newer is needed",
+			b->kernel.path);
 	if (!(get(p, HDR_LOADFLAGS, 1) & LOADED_HIGH))
 		return err_set(e, -EINVAL, "kernel %s is a zImage: a bzImage is needed",
 			       b->kernel.path);
@@ -107,18 +108,19 @@ int fw_bzimage_check(struct fw_boot *b, struct err *e)
 }
 
 /* Where the kernel goes: its preferred address, or the lowest aligned one when that is beyond RAM. */
-static int choose_address(const struct fw_boot *b, const struct header *h, uint64_t ram, gpa_t *addr,
-			  struct err *e)
+static int choose_address(const struct fw_boot *b, const struct header *h, uint64_t ram,
+			  gpa_t *addr, struct err *e)
 {
 	uint64_t at = h->pref;
 
 	if (h->relocatable && (at > ram || h->init_size > ram - at))
 		at = ALIGN_UP(FW_HIGH_MEM, h->alignment);
 	if (at > ram || h->init_size > ram - at)
-		return err_set(e, -ENOMEM,
-			       "kernel %s needs %llu MiB of memory, the guest has %llu: give more --memory",
-			       b->kernel.path, (unsigned long long)((at + h->init_size) / MiB + 1),
-			       (unsigned long long)(ram / MiB));
+		return err_set(
+			e, -ENOMEM,
+			"kernel %s needs %llu MiB of memory, the guest has %llu: give more --memory",
+			b->kernel.path, (unsigned long long)((at + h->init_size) / MiB + 1),
+			(unsigned long long)(ram / MiB));
 	*addr = at;
 	return 0;
 }
@@ -155,8 +157,8 @@ int fw_bzimage_load(struct fw_boot *b, struct mem_map *m, const struct fw_layout
 	if (!r)
 		r = fw_file_load(&b->kernel, h.setup_size, h.code_size, m, at, e);
 	if (!r)
-		r = fw_initrd_load(b, m, at + h.init_size, MIN(h.initrd_max + 1, l->ram_low), &initrd,
-				   e);
+		r = fw_initrd_load(b, m, at + h.init_size, MIN(h.initrd_max + 1, l->ram_low),
+				   &initrd, e);
 	if (!r)
 		r = fw_cmdline_load(b, m, h.cmdline_max, e);
 	if (r)

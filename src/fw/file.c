@@ -78,8 +78,9 @@ int fw_file_load(const struct fw_file *f, uint64_t off, uint64_t n, struct mem_m
 		return 0;
 	p = mem_ptr(m, a, n, true);
 	if (!p)
-		return err_set(e, -ENOMEM, "%s %s does not fit the guest's memory: give more --memory",
-			       f->what, f->path);
+		return err_set(e, -ENOMEM,
+			       "%s %s does not fit the guest's memory: give more --memory", f->what,
+			       f->path);
 	r = fw_file_read(f, off, p, n, e);
 	mem_dma_written(m, a, n);
 	return r;
@@ -92,8 +93,9 @@ const char *fw_file_guess(const uint8_t *head, size_t n)
 		const char *bytes, *what;
 	} known[] = {
 		{ 0, 2, "\x1f\x8b", "a gzip file: unpack it" },
-		{ 0, 6, "\xfd"
-			"7zXZ\0",
+		{ 0, 6,
+		  "\xfd"
+		  "7zXZ\0",
 		  "an xz file: unpack it" },
 		{ 0, 4, "\x28\xb5\x2f\xfd", "a zstd file: unpack it" },
 		{ 0, 3, "BZh", "a bzip2 file: unpack it" },
@@ -103,8 +105,9 @@ const char *fw_file_guess(const uint8_t *head, size_t n)
 		{ 0, 6, "070701", "a cpio archive: give it as --initrd" },
 		{ 0, 4, "QFI\xfb", "a qcow2 disk: give it as --disk" },
 		{ 0, 7, "!<arch>", "a Debian package or archive: take the vmlinuz out of it" },
-		{ 0, 4, "\x7f"
-			"ELF",
+		{ 0, 4,
+		  "\x7f"
+		  "ELF",
 		  "an ELF file, but no kernel" },
 		{ 0, 2, "MZ", "a PE program (EFI), but no Linux kernel" },
 		{ 0, 2, "#!", "a script" },

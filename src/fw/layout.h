@@ -13,7 +13,7 @@
 struct fw_layout {
 	uint64_t ram_low;  /* bytes of RAM from address 0 */
 	uint64_t ram_high; /* bytes of RAM from 4 GiB; 0: none */
-	unsigned cpus;     /* APIC ids 0 … cpus - 1 */
+	unsigned cpus;	   /* APIC ids 0 … cpus - 1 */
 	gpa_t ecam_base;   /* PCI configuration space, 1 MiB a bus */
 	uint64_t ecam_size;
 	gpa_t pci32_base, pci32_end; /* BAR windows, end exclusive */

@@ -55,8 +55,10 @@ static int read_ehdr(const struct fw_boot *b, Elf64_Ehdr *h, struct err *e)
 	if (r)
 		return r;
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_machine != EM_X86_64)
-		return err_set(e, -EINVAL, "kernel %s is an ELF file for another machine: an x86-64 one is needed",
-			       b->kernel.path);
+		return err_set(
+			e, -EINVAL,
+			"kernel %s is an ELF file for another machine: an x86-64 one is needed",
+			b->kernel.path);
 	if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum == 0 || h->e_phnum > MAX_PHDRS)
 		return damaged(b, e);
 	return 0;
@@ -149,16 +151,18 @@ static int load_segments(const struct fw_boot *b, const struct image *im, struct
 		if (p->p_paddr < FW_HIGH_MEM)
 			return damaged(b, e);
 		if (p->p_paddr > ram || p->p_memsz > ram - p->p_paddr)
-			return err_set(e, -ENOMEM,
-				       "kernel %s does not fit the guest's %llu MiB: give more --memory",
-				       b->kernel.path, (unsigned long long)(ram / MiB));
+			return err_set(
+				e, -ENOMEM,
+				"kernel %s does not fit the guest's %llu MiB: give more --memory",
+				b->kernel.path, (unsigned long long)(ram / MiB));
 		r = fw_file_load(&b->kernel, p->p_offset, p->p_filesz, m, p->p_paddr, e);
 		*end = MAX(*end, p->p_paddr + p->p_memsz);
 	}
 	return r;
 }
 
-static int put_start_info(struct mem_map *m, const struct fw_layout *l, gpa_t initrd, uint64_t initrd_size)
+static int put_start_info(struct mem_map *m, const struct fw_layout *l, gpa_t initrd,
+			  uint64_t initrd_size)
 {
 	struct start_block s = { 0 };
 	struct fw_e820_entry e820[FW_E820_MAX];

@@ -42,12 +42,12 @@ static void put_bios(struct out *o)
 	static const char *const strings[] = { "ring3", R3_VERSION, "01/01/2025", NULL };
 	uint8_t t[26] = { 0 };
 
-	t[2] = 0;               /* handle 0 */
-	t[4] = 1;               /* vendor */
-	t[5] = 2;               /* version */
-	t[7] = 0xe0;            /* segment 0xe000 */
-	t[8] = 3;               /* release date */
-	t[10] = 1 << 3;         /* characteristics: not given */
+	t[2] = 0;		 /* handle 0 */
+	t[4] = 1;		 /* vendor */
+	t[5] = 2;		 /* version */
+	t[7] = 0xe0;		 /* segment 0xe000 */
+	t[8] = 3;		 /* release date */
+	t[10] = 1 << 3;		 /* characteristics: not given */
 	t[19] = 1 << 4 | 1 << 2; /* virtual machine; targeted content distribution */
 	t[20] = t[21] = t[22] = t[23] = 0xff;
 	put(o, t, sizeof(t), strings);

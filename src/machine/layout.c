@@ -32,7 +32,8 @@ int machine_layout(struct machine *m, struct err *e)
 	l->pci32_end = MACHINE_PCI32_END;
 	top = ALIGN_UP(4 * GiB + l->ram_high, GiB);
 	if (top + MACHINE_PCI64_SIZE > limit)
-		return err_set(e, -E2BIG, "memory: %llu GiB is more than this CPU's %u address bits allow",
+		return err_set(e, -E2BIG,
+			       "memory: %llu GiB is more than this CPU's %u address bits allow",
 			       (unsigned long long)(m->cfg.memory / GiB), m->cpuid.phys_bits);
 	l->pci64_base = top;
 	l->pci64_end = top + MACHINE_PCI64_SIZE;

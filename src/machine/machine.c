@@ -30,7 +30,8 @@ static int create_devices(struct machine *m, struct err *e)
 
 static int create_core(struct machine *m, struct err *e)
 {
-	struct x86_cpuid_options o = { .vcpus = m->cfg.cpus, .invtsc = m->cfg.invtsc,
+	struct x86_cpuid_options o = { .vcpus = m->cfg.cpus,
+				       .invtsc = m->cfg.invtsc,
 				       .hypervisor = true };
 	int r;
 
@@ -130,7 +131,8 @@ void machine_power_button(struct machine *m)
 	machine_legacy_power_button(m);
 }
 
-size_t machine_console_in(struct machine *m, enum machine_console which, const uint8_t *buf, size_t n)
+size_t machine_console_in(struct machine *m, enum machine_console which, const uint8_t *buf,
+			  size_t n)
 {
 	if (which == MACHINE_VIRTIO_CONSOLE)
 		return machine_virtio_console_in(m, buf, n);

@@ -61,7 +61,7 @@ struct machine {
 	struct fw_boot *boot;
 	struct dev_list devs;
 	struct machine_legacy *legacy; /* legacy.c */
-	struct pci_bus *pci;           /* pci.c */
+	struct pci_bus *pci;	       /* pci.c */
 	struct machine_virtio *virtio; /* virtio.c */
 };
 
@@ -81,6 +81,7 @@ void machine_shutdown(struct machine *m);
 
 void machine_power_button(struct machine *m);
 /* Bytes taken. */
-size_t machine_console_in(struct machine *m, enum machine_console which, const uint8_t *buf, size_t n);
+size_t machine_console_in(struct machine *m, enum machine_console which, const uint8_t *buf,
+			  size_t n);
 
 #endif

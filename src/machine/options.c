@@ -8,13 +8,16 @@ static const char *const net_kinds[] = { "user", "none", NULL };
 static const struct cfg_field disk_fields[] = {
 	CFG_STRING(struct machine_disk_opts, path, "path", NULL, "image file (raw, may be sparse)",
 		   CFG_REQUIRED | CFG_FIRST),
-	CFG_BOOL(struct machine_disk_opts, readonly, "readonly", "off", "refuse the guest's writes", 0),
-	CFG_ENUM(struct machine_disk_opts, aio, "aio", aio_names, "auto", "how the host file is reached",
+	CFG_BOOL(struct machine_disk_opts, readonly, "readonly", "off", "refuse the guest's writes",
 		 0),
-	CFG_STRING(struct machine_disk_opts, serial, "serial", NULL, "the disk's id in the guest", 0),
+	CFG_ENUM(struct machine_disk_opts, aio, "aio", aio_names, "auto",
+		 "how the host file is reached", 0),
+	CFG_STRING(struct machine_disk_opts, serial, "serial", NULL, "the disk's id in the guest",
+		   0),
 	CFG_END,
 };
-const struct cfg_class machine_disk_class = { "--disk", sizeof(struct machine_disk_opts), disk_fields };
+const struct cfg_class machine_disk_class = { "--disk", sizeof(struct machine_disk_opts),
+					      disk_fields };
 
 static const struct cfg_field net_fields[] = {
 	{ .key = "type",

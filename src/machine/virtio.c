@@ -42,7 +42,8 @@ static int create_disk(struct machine *m, unsigned i, struct err *e)
 	return dev_create(&m->devs, m->bus, &virtio_blk_class, name, &dev, e) ? 0 : e->code;
 }
 
-static int open_slirp(struct machine *m, unsigned i, const struct machine_net_opts *o, struct err *e)
+static int open_slirp(struct machine *m, unsigned i, const struct machine_net_opts *o,
+		      struct err *e)
 {
 	struct net_forward fwd[NET_FORWARDS_MAX];
 	struct net_slirp_cfg cfg = {
@@ -95,12 +96,18 @@ static void on_output(void *opaque, const void *buf, size_t n)
 static int create_console(struct machine *m, struct err *e)
 {
 	const struct virtio_console_cfg cfg = {
-		.pci = m->pci, .slot = -1, .cols = 80, .rows = 24, .output = on_output, .opaque = m,
+		.pci = m->pci,
+		.slot = -1,
+		.cols = 80,
+		.rows = 24,
+		.output = on_output,
+		.opaque = m,
 	};
 
 	if (!m->cfg.virtio_console)
 		return 0;
-	m->virtio->console = dev_create(&m->devs, m->bus, &virtio_console_class, "console", &cfg, e);
+	m->virtio->console =
+		dev_create(&m->devs, m->bus, &virtio_console_class, "console", &cfg, e);
 	return m->virtio->console ? 0 : e->code;
 }
 
@@ -153,7 +160,8 @@ void machine_virtio_flush(struct machine *m)
 			continue;
 		r = blk_flush_sync(m->virtio->disk[i]);
 		if (r < 0)
-			log_err("--disk %s: cannot be made durable: %s", m->cfg.disk[i], strerror(-r));
+			log_err("--disk %s: cannot be made durable: %s", m->cfg.disk[i],
+				strerror(-r));
 	}
 }
 

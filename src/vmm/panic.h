@@ -6,11 +6,11 @@
 #include "base/base.h"
 
 struct panic_scan {
-	unsigned matched;  /* characters of the words seen so far */
-	unsigned len;      /* of text */
-	bool found;        /* the words were seen; text is filling */
-	bool complete;     /* text is the whole line */
-	char text[120];    /* what followed them */
+	unsigned matched; /* characters of the words seen so far */
+	unsigned len;	  /* of text */
+	bool found;	  /* the words were seen; text is filling */
+	bool complete;	  /* text is the whole line */
+	char text[120];	  /* what followed them */
 };
 
 /* True once, when a panic's line is complete. */

@@ -6,8 +6,9 @@
 
 static void print_gprs(FILE *f, const struct x86_state *s)
 {
-	static const char *const name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
+	static const char *const name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+					      "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+					      "r12", "r13", "r14", "r15" };
 
 	for (unsigned i = 0; i < 16; i++)
 		fprintf(f, "%3s %016" PRIx64 "%s", name[i], s->gpr[i], i % 4 == 3 ? "\n" : "  ");
@@ -18,8 +19,8 @@ static void print_system(FILE *f, const struct x86_state *s)
 	static const char *const mp[] = { "running", "halted", "waits for SIPI" };
 	static const char *const seg[] = { "es", "cs", "ss", "ds", "fs", "gs" };
 
-	fprintf(f, "rip %016" PRIx64 "  rflags %08" PRIx64 "  cpl %u  %s\n", s->rip, s->rflags, s->cpl,
-		s->mp_state < ARRAY_SIZE(mp) ? mp[s->mp_state] : "?");
+	fprintf(f, "rip %016" PRIx64 "  rflags %08" PRIx64 "  cpl %u  %s\n", s->rip, s->rflags,
+		s->cpl, s->mp_state < ARRAY_SIZE(mp) ? mp[s->mp_state] : "?");
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
 		fprintf(f, "%s %04x base %016" PRIx64 "%s", seg[i], s->seg[i].sel, s->seg[i].base,
 			i % 2 ? "\n" : "  ");
@@ -63,7 +64,8 @@ void vmm_print_status(struct vmm *v, FILE *f)
 	fprintf(f, "%s, engine %s, %u vCPU%s, %" PRIu64 " MiB, up %.1f s, %u reset%s\n",
 		phase[atomic_load(&v->phase)], v->engine->name, v->ncpus, v->ncpus == 1 ? "" : "s",
 		(uint64_t)(v->cfg.machine.memory / MiB),
-		(double)(clock_monotonic_ns() - v->start_ns) / 1e9, v->resets, v->resets == 1 ? "" : "s");
+		(double)(clock_monotonic_ns() - v->start_ns) / 1e9, v->resets,
+		v->resets == 1 ? "" : "s");
 	if (insns)
 		fprintf(f, "%" PRIu64 " guest instructions counted\n", insns);
 }

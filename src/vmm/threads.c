@@ -78,12 +78,8 @@ static void handle_exit(struct vmm_cpu *c, const struct cpu_exit *x)
 	struct vmm *m = c->vmm;
 
 	switch (x->reason) {
-	case CPU_EXIT_HLT:
-		sleep_halted(c);
-		break;
-	case CPU_EXIT_KICKED:
-		atomic_store(&c->v.kick_pending, 0);
-		break;
+	case CPU_EXIT_HLT: sleep_halted(c); break;
+	case CPU_EXIT_KICKED: atomic_store(&c->v.kick_pending, 0); break;
 	case CPU_EXIT_SHUTDOWN:
 		log_warn("vCPU %u: triple fault%s", c->v.index,
 			 m->cfg.no_reboot ? "" : ": resetting the guest");
@@ -97,9 +93,7 @@ static void handle_exit(struct vmm_cpu *c, const struct cpu_exit *x)
 		vmm_set_phase(m, VMM_STOP);
 		vmm_quit(m, VMM_END_OFF);
 		break;
-	case CPU_EXIT_ERROR:
-		vmm_fail(m, "vCPU %u: %s", c->v.index, x->msg);
-		break;
+	case CPU_EXIT_ERROR: vmm_fail(m, "vCPU %u: %s", c->v.index, x->msg); break;
 	}
 }
 
@@ -138,7 +132,8 @@ static void run_cpu(struct vmm_cpu *c)
 		memset(&x, 0, sizeof(x));
 		r = c->vmm->engine->run(&c->v, &x);
 		if (r < 0) {
-			vmm_fail(c->vmm, "vCPU %u: %s", c->v.index, x.msg[0] ? x.msg : strerror(-r));
+			vmm_fail(c->vmm, "vCPU %u: %s", c->v.index,
+				 x.msg[0] ? x.msg : strerror(-r));
 			break;
 		}
 		handle_exit(c, &x);

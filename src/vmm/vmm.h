@@ -14,7 +14,7 @@
 
 /* Why a VM ended; also the program's exit status. */
 enum vmm_end {
-	VMM_END_OFF = 0,     /* guest powered off, or rebooted with no_reboot, or was asked to end */
+	VMM_END_OFF = 0, /* guest powered off, or rebooted with no_reboot, or was asked to end */
 	VMM_END_FAILURE = 2, /* the host side failed */
 	VMM_END_CRASH = 3,   /* kernel panic, or triple fault with no_reboot */
 	VMM_END_KILLED = 4,  /* ended before the guest had powered off */
@@ -22,7 +22,7 @@ enum vmm_end {
 
 struct vmm_cfg {
 	struct machine_cfg machine;
-	const char *engine; /* "auto", or a name, strictly */
+	const char *engine;	 /* "auto", or a name, strictly */
 	uint64_t lockstep_limit; /* engine lockstep: instructions, 0: no limit */
 	bool no_reboot;
 	/* Guest console output, from any thread; must not block for ever. */

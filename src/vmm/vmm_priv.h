@@ -36,14 +36,14 @@ struct vmm {
 	unsigned ncpus;
 	struct vmm_cpu *cpu;
 
-	atomic_uint phase; /* enum vmm_phase */
+	atomic_uint phase;    /* enum vmm_phase */
 	pthread_mutex_t lock; /* phase changes, parked, started, panic */
 	pthread_cond_t changed;
 
 	atomic_uint want; /* VMM_WANT_* */
 	struct loop_work work;
-	atomic_uint end;   /* enum vmm_end */
-	struct err err;    /* guarded by lock */
+	atomic_uint end; /* enum vmm_end */
+	struct err err;	 /* guarded by lock */
 	struct panic_scan panic[MACHINE_CONSOLES];
 	bool panicked, ended;
 	char crash[160], why[160];

@@ -130,6 +130,8 @@ class Vm:
             if m is not None:
                 self.seen = m.end()
                 return m
+            if b"ring3: guest kernel panic" in self.out:
+                return None
             if time.monotonic() > end or not self.read(end - time.monotonic()):
                 return None
 

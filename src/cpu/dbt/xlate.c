@@ -233,6 +233,9 @@ static bool build_one(struct xlate *x)
 		return false;
 	}
 	x->next = x->va + x->i.len;
+	for (unsigned k = 0; k < x->i.nop; k++)
+		if (x->i.op[k].kind == OPK_GPR && (x->i.op[k].access & OPA_W))
+			x->written |= 1u << x->i.op[k].reg;
 	r = translate_one(x);
 	if (r == XLATE_STEP) {
 		x->e.p = undo;
@@ -250,6 +253,18 @@ static bool build_one(struct xlate *x)
 		xl_irq_check(x);
 	}
 	return r == XLATE_NEXT;
+}
+
+/* What becomes of the block when it is begun anew. */
+static void start(struct xlate *x)
+{
+	x->va = x->b->va;
+	x->e = (struct emit){ x->d->fc.next, x->d->fc.next, x->d->fc.rw + x->d->fc.size, false };
+	x->b->ninsn = 0;
+	x->b->nret = 0;
+	x->npending = 0;
+	x->shadow = false;
+	x->count_disp = NULL;
 }
 
 static void build(struct xlate *x)
@@ -337,6 +352,24 @@ static bool crosses(struct dbt *d, gva_t va, uint64_t off)
 	return left < 15 && x86_decode(&i, X86_MODE_64, mem_ram_host(d->v->mem) + off, left) == -EAGAIN;
 }
 
+/* One instruction too many, on a register that the block leaves alone: whoever compares must notice. */
+static void plant_bug(struct xlate *x)
+{
+	unsigned r = X86_R14;
+
+	if (!dbt_planted_bug || --dbt_planted_bug)
+		return;
+	while (r > 0 && (r == X86_RSP || xl_home(r) == H_NONE || (x->written & 1u << r)))
+		r--;
+	if (x->written & 1u << r) {
+		dbt_planted_bug = 1; /* the next one, then */
+		return;
+	}
+	start(x);
+	emit_lea(&x->e, xl_home(r), HM(xl_home(r), 1));
+	build(x);
+}
+
 struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode)
 {
 	struct xlate x = { .d = d, .va = va, .mode = mode };
@@ -356,10 +389,11 @@ struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode)
 			return NULL;
 		global &= global2;
 	}
-	x.e = (struct emit){ d->fc.next, d->fc.next, d->fc.rw + d->fc.size, false };
+	start(&x);
 	build(&x);
 	if (x.b->ninsn == 0)
 		return NULL;
+	plant_bug(&x);
 	count_end(&x);
 	emit_pending(&x);
 	BUG_ON(x.e.overflow);

@@ -24,6 +24,7 @@ struct xlate {
 	unsigned npending;
 	uint8_t *count_disp;    /* displacement that counts the instructions since */
 	unsigned count_from;    /* number of instructions before it */
+	uint32_t written;       /* general registers the block writes */
 };
 
 enum xlate_result {

@@ -46,7 +46,8 @@ static void test_keys(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_plain), cmocka_unit_test(test_keys) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_plain),
+					    cmocka_unit_test(test_keys) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,8 @@ struct out {
 
 static const char *const kinds[] = { "red", "green", NULL };
 
-#define ROW(n, a, s, m) .name = n, .arg = a, .help = "text", .set = s, .offset = offsetof(struct out, m)
+#define ROW(n, a, s, m)                                                                            \
+	.name = n, .arg = a, .help = "text", .set = s, .offset = offsetof(struct out, m)
 static const struct opt table[] = {
 	{ ROW("loud", NULL, opt_flag, loud) },
 	{ ROW("help", NULL, opt_flag, help) },

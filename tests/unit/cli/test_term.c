@@ -36,13 +36,9 @@ static bool is_raw(int fd)
 static void end_child(int how)
 {
 	switch (how) {
-	case 0:
-		term_restore();
-		_exit(0);
+	case 0: term_restore(); _exit(0);
 	case 1: exit(0);
-	default:
-		raise(how);
-		_exit(9);
+	default: raise(how); _exit(9);
 	}
 }
 

@@ -109,17 +109,17 @@ static void test_fadt(void **state)
 	build();
 	f = find("FACP");
 	assert_int_equal(get(f, 4, 4), 276);
-	assert_int_equal(get(f, 46, 2), 9);      /* SCI */
-	assert_int_equal(get(f, 56, 4), 0x600);  /* PM1a event */
-	assert_int_equal(get(f, 64, 4), 0x604);  /* PM1a control */
-	assert_int_equal(get(f, 76, 4), 0x608);  /* timer */
-	assert_int_equal(get(f, 109, 2), 5);     /* legacy devices, no VGA, no i8042 */
-	assert_int_equal(get(f, 116, 1), 1);     /* reset register: I/O … */
+	assert_int_equal(get(f, 46, 2), 9);	/* SCI */
+	assert_int_equal(get(f, 56, 4), 0x600); /* PM1a event */
+	assert_int_equal(get(f, 64, 4), 0x604); /* PM1a control */
+	assert_int_equal(get(f, 76, 4), 0x608); /* timer */
+	assert_int_equal(get(f, 109, 2), 5);	/* legacy devices, no VGA, no i8042 */
+	assert_int_equal(get(f, 116, 1), 1);	/* reset register: I/O … */
 	assert_int_equal(get(f, 120, 8), 0xcf9);
 	assert_int_equal(get(f, 128, 1), 6);
-	assert_true(get(f, 112, 4) & BIT(10));   /* … usable */
-	assert_false(get(f, 112, 4) & BIT(4));   /* fixed power button */
-	assert_false(get(f, 112, 4) & BIT(20));  /* not hardware-reduced */
+	assert_true(get(f, 112, 4) & BIT(10));	/* … usable */
+	assert_false(get(f, 112, 4) & BIT(4));	/* fixed power button */
+	assert_false(get(f, 112, 4) & BIT(20)); /* not hardware-reduced */
 	assert_memory_equal(at(get(f, 36, 4)), "FACS", 4);
 	assert_int_equal(get(f, 36, 4) % 64, 0);
 }
@@ -140,9 +140,9 @@ static void test_madt(void **state)
 		ioapics += m[off] == 1;
 		nmis += m[off] == 4;
 		if (m[off] == 2)
-			overrides |= m[off + 3] == 0 && get(m, off + 4, 4) == 2 ? 1 :
-				     m[off + 3] == 9 && get(m, off + 8, 2) == 0xd ? 2 :
-										    0x80u;
+			overrides |= m[off + 3] == 0 && get(m, off + 4, 4) == 2	    ? 1
+				     : m[off + 3] == 9 && get(m, off + 8, 2) == 0xd ? 2
+										    : 0x80u;
 	}
 	assert_int_equal(lapics, 4);
 	assert_int_equal(ioapics, 1);
@@ -211,8 +211,13 @@ static void test_eisaid(void **state)
 /* iasl decompiles what we built; its text must show what we meant. */
 static void test_iasl(void **state)
 {
-	static const char *const want[] = { "Name (\\_S5, Package (0x04)", "PNP0A08", "PNP0501",
-					    "Device (MBRD)", "_PRT", "0xFEBFFFFF", NULL };
+	static const char *const want[] = { "Name (\\_S5, Package (0x04)",
+					    "PNP0A08",
+					    "PNP0501",
+					    "Device (MBRD)",
+					    "_PRT",
+					    "0xFEBFFFFF",
+					    NULL };
 	static char text[262144];
 	char dir[] = "/tmp/ring3-acpi-XXXXXX", cmd[512], path[128];
 	const uint8_t *dsdt;
@@ -230,7 +235,8 @@ static void test_iasl(void **state)
 	assert_non_null(f);
 	assert_int_equal(fwrite(dsdt, get(dsdt, 4, 4), 1, f), 1);
 	fclose(f);
-	snprintf(cmd, sizeof(cmd), "cd %s && iasl -d dsdt.aml >log 2>&1 && iasl dsdt.dsl >log2 2>&1", dir);
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && iasl -d dsdt.aml >log 2>&1 && iasl dsdt.dsl >log2 2>&1", dir);
 	assert_int_equal(system(cmd), 0);
 	snprintf(path, sizeof(path), "%s/dsdt.dsl", dir);
 	f = fopen(path, "r");

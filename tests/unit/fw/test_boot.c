@@ -18,7 +18,10 @@
 #define RAM (64 * MiB)
 
 static const struct fw_layout layout = {
-	.ram_low = RAM, .cpus = 1, .ecam_base = 0xb0000000, .ecam_size = 256 * MiB,
+	.ram_low = RAM,
+	.cpus = 1,
+	.ecam_base = 0xb0000000,
+	.ecam_size = 256 * MiB,
 };
 
 static char kernel[64], initrd[64];
@@ -80,9 +83,13 @@ static void make_pvh(struct pvh_file *f)
 	f->h.e_phoff = offsetof(struct pvh_file, ph);
 	f->h.e_phentsize = sizeof(Elf64_Phdr);
 	f->h.e_phnum = 2;
-	f->ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = offsetof(struct pvh_file, code),
-				 .p_paddr = 16 * MiB, .p_filesz = 256, .p_memsz = 8192 };
-	f->ph[1] = (Elf64_Phdr){ .p_type = PT_NOTE, .p_offset = offsetof(struct pvh_file, note),
+	f->ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD,
+				 .p_offset = offsetof(struct pvh_file, code),
+				 .p_paddr = 16 * MiB,
+				 .p_filesz = 256,
+				 .p_memsz = 8192 };
+	f->ph[1] = (Elf64_Phdr){ .p_type = PT_NOTE,
+				 .p_offset = offsetof(struct pvh_file, note),
 				 .p_filesz = sizeof(f->note) };
 	f->note.namesz = 4;
 	f->note.descsz = 4;
@@ -226,12 +233,9 @@ static void test_wrong_files(void **state)
 		const char *head, *part;
 		unsigned n, off;
 	} bad[] = {
-		{ "\x1f\x8b", "gzip", 2, 0 },
-		{ "ARM\x64", "arm64", 4, 56 },
-		{ "070701", "--initrd", 6, 0 },
-		{ "QFI\xfb", "--disk", 4, 0 },
-		{ "MZ", "PE", 2, 0 },
-		{ "\x01\x02\x03", "no known kind", 3, 0 },
+		{ "\x1f\x8b", "gzip", 2, 0 },	{ "ARM\x64", "arm64", 4, 56 },
+		{ "070701", "--initrd", 6, 0 }, { "QFI\xfb", "--disk", 4, 0 },
+		{ "MZ", "PE", 2, 0 },		{ "\x01\x02\x03", "no known kind", 3, 0 },
 	};
 	uint8_t p[4096];
 
@@ -359,8 +363,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_bzimage),	    CASE(test_page_tables),	CASE(test_pvh),
-		CASE(test_wrong_files),	    CASE(test_damaged_bzimage), CASE(test_damaged_pvh),
+		CASE(test_bzimage),	CASE(test_page_tables),	    CASE(test_pvh),
+		CASE(test_wrong_files), CASE(test_damaged_bzimage), CASE(test_damaged_pvh),
 		CASE(test_limits),
 	};
 

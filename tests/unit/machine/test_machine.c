@@ -62,7 +62,7 @@ static void make_kernel(void)
 	p[0x232] = 0x20; /* alignment 2 MiB */
 	p[0x234] = 1;
 	p[0x236] = 1;
-	p[0x239] = 8; /* command line of 2048 */
+	p[0x239] = 8;	 /* command line of 2048 */
 	p[0x25a] = 0x20; /* preferred address 2 MiB */
 	p[0x262] = 0x10; /* 1 MiB */
 	assert_non_null(f);
@@ -210,8 +210,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small),	     cmocka_unit_test(test_high_ram),
-		cmocka_unit_test(test_ports),	     cmocka_unit_test(test_disk_and_net),
+		cmocka_unit_test(test_small),	cmocka_unit_test(test_high_ram),
+		cmocka_unit_test(test_ports),	cmocka_unit_test(test_disk_and_net),
 		cmocka_unit_test(test_refused),
 	};
 

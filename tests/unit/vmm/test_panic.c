@@ -10,7 +10,8 @@
 
 #include "vmm/panic.h"
 
-static const char output[] = "[    1.0] KKernel panKernel panic - not syncing: VFS: no root\r\nmore\r\n";
+static const char output[] =
+	"[    1.0] KKernel panKernel panic - not syncing: VFS: no root\r\nmore\r\n";
 
 static void test_pieces(void **state)
 {
