@@ -38,6 +38,7 @@
 enum dbt_exit {
 	DBT_EXIT_NONE,
 	DBT_EXIT_LINK,   /* a direct jump not chained yet; arg: link index */
+	DBT_EXIT_CELL,   /* a link of user code across pages not resolved in this space; arg: cell */
 	DBT_EXIT_LOOKUP, /* an indirect target not cached; RIP is the target */
 	DBT_EXIT_STEP,   /* interp is to execute the instruction at RIP */
 	DBT_EXIT_FAULT,  /* the instruction at RIP faulted on the host: interp is to execute it */
@@ -48,6 +49,13 @@ enum dbt_exit {
 };
 
 struct dbt;
+
+/*
+ * Links of user code across pages: each such jump goes through a cell of its own, which lies below the user table of
+ * every address space and so follows GS. A flush of the space empties its cells.
+ */
+#define DBT_MAX_CELLS (1u << 17)
+#define DBT_CELL_BYTES (DBT_MAX_CELLS * 8u)
 
 #define DBT_JC_SIZE 8192u
 #define DBT_JC_INDEX(va) (((va) + ((va) >> 13)) & (DBT_JC_SIZE - 1))
@@ -186,6 +194,9 @@ struct dbt_space {
 	struct dbt_table user; /* view: user privilege */
 	struct dbt_table sup_ac; /* view: supervisor with EFLAGS.AC under SMAP */
 	struct dbt_jc *jc;     /* for user code */
+	uint64_t *cell;        /* links across pages; DBT_MAX_CELLS */
+	uint32_t *cell_used;
+	uint32_t ncell_used;
 };
 
 struct dbt_rmap {
@@ -247,7 +258,8 @@ struct dbt {
 	struct dbt_insn_map *map;
 	uint32_t *ret_site;
 	struct dbt_kcode *kcode;
-	uint32_t nblock, nlink, nmap, nret_site, nkcode;
+	gva_t *cell_target;           /* by cell */
+	uint32_t nblock, nlink, nmap, nret_site, nkcode, ncell;
 	uint32_t kcode_hash[DBT_KCODE_HASH];
 	struct dbt_block **hash;      /* by (ram_off, va, mode) */
 
@@ -261,7 +273,7 @@ struct dbt {
 	struct dbt_block **page_blocks; /* by RAM page */
 
 	/* Stubs, writable alias; the rx ones are addresses to jump to. */
-	uint8_t *stub_leave, *stub_link, *stub_step, *stub_irq, *stub_rep;
+	uint8_t *stub_leave, *stub_link, *stub_cell, *stub_step, *stub_irq, *stub_rep;
 	uint8_t *leave_saved;         /* inside stub_leave, once the general registers are saved */
 	uint8_t *stub_miss;           /* S0 is a guest target the jump cache lacks */
 	uint8_t *stub_jump[2];        /* jump through the cache to S0: kernel, user */
@@ -327,6 +339,10 @@ void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx);
 void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx);
 /* Makes indirect jumps to b->va find b. */
 void dbt_jc_set(struct dbt *d, struct dbt_block *b);
+/* A new cell for a jump to target; DBT_MAX_CELLS when there is none left. */
+uint32_t dbt_cell_new(struct dbt *d, gva_t target);
+void dbt_cell_set(struct dbt *d, uint32_t cell, struct dbt_block *b);
+void dbt_cells_clear(struct dbt *d, struct dbt_space *s);
 /* Where code at va for a fetch with the current privilege lies in RAM; UINT64_MAX: fault, or not RAM. probe: 0 or X86_ACC_PROBE. */
 uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global);
 

@@ -56,8 +56,11 @@ void dbt_cache_flush(struct dbt *d)
 	for (uint64_t p = 0; p < d->ram_pages; p++)
 		if (atomic_load_explicit(&d->page_code[p], memory_order_relaxed))
 			atomic_fetch_and(&d->page_code[p], (uint8_t)~DBT_CODE_TRANSLATED);
-	for (unsigned i = 0; i < DBT_SPACES; i++)
+	for (unsigned i = 0; i < DBT_SPACES; i++) {
 		dbt_jc_clear(m->space[i].jc, d->stub_jc_miss);
+		m->space[i].ncell_used = 0;
+	}
+	d->ncell = 0;
 	dbt_jc_clear(d->jc_kernel, d->stub_jc_miss);
 	dbt_ret_reset(d, true);
 	dbt_ret_reset(d, false);

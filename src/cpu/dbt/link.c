@@ -57,6 +57,16 @@ static void unlink_all(struct dbt *d, struct dbt_block *b)
 	b->out_head = 0;
 }
 
+/* Cells hold the block's very start: from there, too, the way leads to the run loop. */
+static void divert_start(struct dbt *d, struct dbt_block *b)
+{
+	struct emit e = { b->host, b->host, b->host_end, false };
+
+	emit_mov_imm(&e, S0, b->va);
+	emit_jmp(&e, d->stub_miss);
+	BUG_ON(e.overflow);
+}
+
 /* Whoever still holds an address into the block (jump cache, return stack) is sent to the run loop. */
 static void divert(struct dbt *d, uint8_t *at)
 {
@@ -72,6 +82,8 @@ void dbt_block_invalidate(struct dbt *d, struct dbt_block *b)
 	b->valid = false;
 	dbt_block_remove(d, b);
 	unlink_all(d, b);
+	if (b->mode & DBT_MODE_USER)
+		divert_start(d, b);
 	if (b->checked)
 		divert(d, b->checked);
 	for (uint32_t i = 0; i < b->nret; i++)

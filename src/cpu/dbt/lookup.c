@@ -166,6 +166,35 @@ void dbt_jc_set(struct dbt *d, struct dbt_block *b)
 		jc->entry[index] = (uint64_t *)dbt_rx(&d->fc, entry);
 }
 
+uint32_t dbt_cell_new(struct dbt *d, gva_t target)
+{
+	uint32_t n = d->ncell;
+
+	if (n == DBT_MAX_CELLS)
+		return n;
+	d->cell_target[n] = target;
+	for (unsigned i = 0; i < DBT_SPACES; i++)
+		d->mmu.space[i].cell[n] = (uint64_t)dbt_rx(&d->fc, d->stub_cell);
+	d->ncell++;
+	return n;
+}
+
+void dbt_cell_set(struct dbt *d, uint32_t cell, struct dbt_block *b)
+{
+	struct dbt_space *s = d->mmu.cur;
+
+	if (s->cell[cell] == (uint64_t)dbt_rx(&d->fc, d->stub_cell))
+		s->cell_used[s->ncell_used++] = cell;
+	s->cell[cell] = (uint64_t)dbt_rx(&d->fc, b->host);
+}
+
+void dbt_cells_clear(struct dbt *d, struct dbt_space *s)
+{
+	for (uint32_t i = 0; i < s->ncell_used; i++)
+		s->cell[s->cell_used[i]] = (uint64_t)dbt_rx(&d->fc, d->stub_cell);
+	s->ncell_used = 0;
+}
+
 uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global)
 {
 	struct x86_walk_mem wm = dbt_walk_ops;

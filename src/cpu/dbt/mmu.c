@@ -118,13 +118,27 @@ static bool show_half(struct dbt_mmu *m, uint8_t *at, const struct dbt_half *h)
 static bool table_open(struct dbt_mmu *m, struct dbt_table *t, struct dbt_half *lower,
 		       struct dbt_half *upper)
 {
-	t->base = reserve(2 * DBT_HALF_BYTES);
+	t->base = reserve(DBT_CELL_BYTES + 2 * DBT_HALF_BYTES);
 	t->lower = lower;
 	t->upper = upper;
 	if (!t->base)
 		return false;
+	t->base += DBT_CELL_BYTES;
 	return (!lower || show_half(m, t->base, lower)) &&
 	       (!upper || show_half(m, t->base + DBT_HALF_BYTES, upper));
+}
+
+static void table_close(struct dbt_table *t)
+{
+	if (t->base)
+		munmap(t->base - DBT_CELL_BYTES, DBT_CELL_BYTES + 2 * DBT_HALF_BYTES);
+}
+
+static bool cells_open(struct dbt_space *s)
+{
+	s->cell = (uint64_t *)(s->user.base - DBT_CELL_BYTES);
+	s->cell_used = malloc(DBT_MAX_CELLS * sizeof(*s->cell_used));
+	return s->cell_used && !mprotect(s->cell, DBT_CELL_BYTES, PROT_READ | PROT_WRITE);
 }
 
 static bool tables_open(struct dbt *d)
@@ -149,7 +163,7 @@ static bool tables_open(struct dbt *d)
 		dbt_half_init(m, &s->half, m->alias + (2 + i) * DBT_HALF_BYTES, false);
 		s->jc = calloc(1, sizeof(*s->jc));
 		if (!s->jc || !table_open(m, &s->user, &s->half, NULL) ||
-		    !table_open(m, &s->sup_ac, &s->half, &m->kernel))
+		    !table_open(m, &s->sup_ac, &s->half, &m->kernel) || !cells_open(s))
 			return false;
 	}
 	return true;
@@ -185,15 +199,13 @@ void dbt_mmu_close(struct dbt *d)
 	for (unsigned i = 0; i < DBT_SPACES; i++) {
 		struct dbt_space *s = &m->space[i];
 
-		if (s->user.base)
-			munmap(s->user.base, 2 * DBT_HALF_BYTES);
-		if (s->sup_ac.base)
-			munmap(s->sup_ac.base, 2 * DBT_HALF_BYTES);
+		table_close(&s->user);
+		table_close(&s->sup_ac);
+		free(s->cell_used);
 		dbt_half_free(&s->half);
 		free(s->jc);
 	}
-	if (m->sup.base)
-		munmap(m->sup.base, 2 * DBT_HALF_BYTES);
+	table_close(&m->sup);
 	dbt_half_free(&m->kernel);
 	dbt_half_free(&m->sup_low);
 	if (m->alias)

@@ -293,6 +293,9 @@ static struct dbt_block *next_block(struct dbt *d)
 		dbt_link_to(d, link, b);
 	else if (reason == DBT_EXIT_LOOKUP)
 		dbt_jc_set(d, b);
+	else if (reason == DBT_EXIT_CELL && flushes == d->flushes && d->cell_target[link] == b->va &&
+		 (b->mode & DBT_MODE_USER))
+		dbt_cell_set(d, link, b);
 	return b;
 }
 
@@ -324,6 +327,9 @@ static enum interp_result run_translated(struct dbt *d)
 	switch (t->exit_reason) {
 	case DBT_EXIT_LINK:
 		t->st.rip = d->link[t->exit_arg].target;
+		return INTERP_OK;
+	case DBT_EXIT_CELL:
+		t->st.rip = d->cell_target[t->exit_arg];
 		return INTERP_OK;
 	case DBT_EXIT_REP:
 		return fill_for_rep(d) ? INTERP_OK : step(d);
@@ -376,7 +382,7 @@ static unsigned retired_in(const struct dbt *d, const struct dbt_block *b, enum 
 {
 	gva_t rip = d->t->st.rip;
 
-	if (reason == DBT_EXIT_LINK || reason == DBT_EXIT_LOOKUP)
+	if (reason == DBT_EXIT_LINK || reason == DBT_EXIT_CELL || reason == DBT_EXIT_LOOKUP)
 		return b->ninsn;
 	for (unsigned n = 0; n < b->ninsn; n++)
 		if (b->va + d->map[b->map + n].guest_off == rip)
@@ -407,6 +413,8 @@ unsigned dbt_run_one_block(struct vcpu *v)
 		reason = d->t->exit_reason;
 		if (reason == DBT_EXIT_LINK)
 			d->t->st.rip = d->link[d->t->exit_arg].target;
+		else if (reason == DBT_EXIT_CELL)
+			d->t->st.rip = d->cell_target[d->t->exit_arg];
 		n += retired_in(d, b, reason);
 	} while (reason == DBT_EXIT_REP && fill_for_rep(d));
 	return n;
@@ -502,12 +510,13 @@ static bool pools(struct dbt *d)
 	d->map = pool(DBT_MAX_MAPS * sizeof(*d->map));
 	d->ret_site = pool(DBT_MAX_RET_SITES * sizeof(*d->ret_site));
 	d->kcode = pool(DBT_MAX_KCODE * sizeof(*d->kcode));
+	d->cell_target = pool(DBT_MAX_CELLS * sizeof(*d->cell_target));
 	d->hash = pool(DBT_HASH_SIZE * sizeof(*d->hash));
 	d->page_code = pool(d->ram_pages);
 	d->page_blocks = pool(d->ram_pages * sizeof(*d->page_blocks));
 	d->jc_kernel = pool(sizeof(*d->jc_kernel));
 	d->nblock = d->nlink = d->nkcode = 1;
-	return d->block && d->link && d->map && d->ret_site && d->kcode && d->hash &&
+	return d->block && d->link && d->map && d->ret_site && d->kcode && d->cell_target && d->hash &&
 	       d->page_code && d->page_blocks && d->jc_kernel && return_stacks(d);
 }
 
@@ -536,6 +545,7 @@ static void dbt_close(struct vcpu *v)
 	unpool(d->map, DBT_MAX_MAPS * sizeof(*d->map));
 	unpool(d->ret_site, DBT_MAX_RET_SITES * sizeof(*d->ret_site));
 	unpool(d->kcode, DBT_MAX_KCODE * sizeof(*d->kcode));
+	unpool(d->cell_target, DBT_MAX_CELLS * sizeof(*d->cell_target));
 	unpool(d->hash, DBT_HASH_SIZE * sizeof(*d->hash));
 	unpool((void *)d->page_code, d->ram_pages);
 	unpool(d->page_blocks, d->ram_pages * sizeof(*d->page_blocks));

@@ -18,6 +18,7 @@ static void space_empty(struct dbt *d, struct dbt_space *s)
 {
 	dbt_half_clear(&d->mmu, &s->half);
 	dbt_jc_clear(s->jc, d->stub_jc_miss);
+	dbt_cells_clear(d, s);
 }
 
 static struct dbt_space *space_find(struct dbt *d, uint64_t key)
@@ -112,6 +113,7 @@ void dbt_flush_page(struct dbt *d, gva_t va)
 		dbt_half_clear_page(m, &m->sup_low, va);
 		dbt_half_clear_page(m, &m->cur->half, va);
 		dbt_jc_clear(m->cur->jc, d->stub_jc_miss);
+		dbt_cells_clear(d, m->cur);
 		dbt_ret_reset(d, true);
 	}
 	flush_code_page(d, va);
@@ -131,6 +133,7 @@ void dbt_flush_pcid(struct dbt *d, unsigned type, uint64_t pcid, gva_t va)
 		else if (type != 0)
 			dbt_half_clear(m, &s->half);
 		dbt_jc_clear(s->jc, d->stub_jc_miss);
+		dbt_cells_clear(d, s);
 	}
 	dbt_ret_reset(d, true);
 	if (type == 0 && va >> 47)

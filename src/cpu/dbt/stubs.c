@@ -243,6 +243,9 @@ int dbt_stubs_emit(struct dbt *d)
 	d->stub_link = set_reason(&e, DBT_EXIT_LINK);
 	emit_store32(&e, TLS(exit_arg), S0);
 	emit_jmp(&e, d->stub_leave);
+	d->stub_cell = set_reason(&e, DBT_EXIT_CELL);
+	emit_store32(&e, TLS(exit_arg), S0);
+	emit_jmp(&e, d->stub_leave);
 	for (unsigned i = 0; i < 2; i++) {
 		d->stub_jump[i] = e.p;
 		dbt_emit_jump_s0(&e, i ? DBT_MODE_USER : 0);

@@ -175,11 +175,12 @@ static void emit_pending(struct xlate *x)
 			emit_jmp(e, x->d->stub_link);
 			continue;
 		}
+		if (p->kind == XL_PEND_LINK) {
+			xl_across(x, p->va, false);
+			continue;
+		}
 		emit_mov_imm(e, S0, p->va);
-		if (p->kind == XL_PEND_LINK)
-			emit_jmp(e, x->d->stub_jump[x->mode & DBT_MODE_USER ? 1 : 0]);
-		else
-			emit_jmp(e, p->kind == XL_PEND_STEP ? x->d->stub_step : x->d->stub_irq);
+		emit_jmp(e, p->kind == XL_PEND_STEP ? x->d->stub_step : x->d->stub_irq);
 	}
 }
 

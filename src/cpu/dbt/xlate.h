@@ -59,6 +59,7 @@ void xl_commit(struct xlate *x);
 
 /* May this block jump straight to translations of code at target? */
 bool xl_may_link(const struct xlate *x, gva_t target);
+void xl_across(struct xlate *x, gva_t target, bool call);
 /* The jump whose displacement is at rel shall leave for guest address va. */
 void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, int kind);
 /* Leaves the block for a known guest address. */

@@ -59,6 +59,28 @@ void xl_irq_check(struct xlate *x)
 	emit_mov_rr(e, H_RCX, S1);
 }
 
+/* Jump or call to another page of user code, which each address space may map otherwise. */
+void xl_across(struct xlate *x, gva_t target, bool call)
+{
+	uint32_t cell = dbt_cell_new(x->d, target);
+	struct host_mem m = { .seg = 0x65, .base = H_NONE, .index = H_NONE,
+			      .disp = (int32_t)(cell * 8) - (int32_t)DBT_CELL_BYTES };
+
+	if (cell == DBT_MAX_CELLS) {
+		emit_mov_imm(&x->e, S0, target);
+		if (call)
+			dbt_emit_call_s0(&x->e, x->mode);
+		else
+			dbt_emit_jump_s0(&x->e, x->mode);
+		return;
+	}
+	emit_mov_imm(&x->e, S0, cell);
+	if (call)
+		emit_call_mem(&x->e, m);
+	else
+		emit_jmp_mem(&x->e, m);
+}
+
 static enum xlate_result jcc(struct xlate *x)
 {
 	gva_t target = x->next + x->i.imm;
@@ -124,8 +146,7 @@ static enum xlate_result call_direct(struct xlate *x)
 	if (xl_may_link(x, target)) {
 		xl_pend(x, emit_call_fwd(&x->e), target, XL_PEND_LINK);
 	} else {
-		emit_mov_imm(&x->e, S0, target);
-		dbt_emit_call_s0(&x->e, x->mode);
+		xl_across(x, target, true);
 	}
 	return_site(x);
 	return XLATE_NEXT;
