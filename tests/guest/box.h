@@ -63,10 +63,10 @@ struct box {
 	unsigned long taken;     /* interrupts acknowledged */
 };
 
-/* Assembles text between box_NAME and box_NAME_end. */
+/* Assembles text between box_NAME and box_NAME_end, from the start of a page. */
 #define BOX_PROGRAM(name, text)                                                                    \
 	extern const uint8_t box_##name[], box_##name##_end[];                                     \
-	__asm__(".pushsection .rodata\n.balign 16\n.globl box_" #name ", box_" #name               \
+	__asm__(".pushsection .rodata\n.balign 4096\n.globl box_" #name ", box_" #name               \
 		"_end\n.intel_syntax noprefix\nbox_" #name ":\n" text "\nbox_" #name               \
 		"_end:\n.att_syntax prefix\n.popsection\n")
 #define BOX_SIZE(name) ((size_t)(box_##name##_end - box_##name))

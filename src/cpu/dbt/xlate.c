@@ -52,6 +52,7 @@ static bool is_interp_only(const struct x86_insn *i)
 	case X86_ID_MWAIT:
 	case X86_ID_XGETBV:
 	case X86_ID_STD:
+	case X86_ID_RSM:
 		return true;
 	default:
 		return (i->attr & (IA_VSIB | IA_PAIR)) != 0;
@@ -142,7 +143,8 @@ static enum xlate_result translate_one(struct xlate *x)
 		emit_bytes(&x->e, (const uint8_t[]){ 0xf3, 0x90 }, 2);
 		return XLATE_NEXT;
 	}
-	if (i->attr & (IA_PRIV | IA_SENSITIVE | IA_FAR))
+	/* STAC and CLAC raise #UD, not #GP, in user mode, hence are not privileged by attribute. */
+	if ((i->attr & (IA_PRIV | IA_SENSITIVE | IA_FAR)) || i->id == X86_ID_STAC || i->id == X86_ID_CLAC)
 		return xl_system(x);
 	if (i->id == X86_ID_CLD) { /* clear already */
 		xl_commit(x);

@@ -194,7 +194,7 @@ static void check_all_memory(struct lockstep *ls)
 	}
 	lockstep_result.checks++;
 	ls->next_check = ls->ref->insn_count + lockstep_options.check_every;
-	if (n && ls->gate)
+	if (n && (ls->gate || !lockstep_options.loop))
 		differs(ls, "memory nobody should have written differs (since the last look at all of it)",
 			diff, n);
 }
