@@ -80,6 +80,12 @@ const struct opt run_opt_table[] = {
 	  .offset = offsetof(struct run_opts, lockstep),
 	  .min = 1,
 	  .max = INT64_MAX },
+	{ .name = "lockstep-plant", /* for tests: the N-th translation is wrong */
+	  .arg = "N",
+	  .set = opt_int,
+	  .offset = offsetof(struct run_opts, lockstep_plant),
+	  .min = 1,
+	  .max = INT64_MAX },
 	ROW("no-reboot", NULL, opt_flag, no_reboot, "a guest's reset ends the program"),
 	ROW("no-invtsc", NULL, opt_flag, no_invtsc,
 	    "do not show an invariant TSC: Linux then takes kvm-clock"),
@@ -251,6 +257,7 @@ void run_opts_vmm(const struct run_opts *o, struct vmm_cfg *c)
 		},
 		.engine = o->engine,
 		.lockstep_limit = o->lockstep > 0 ? (uint64_t)o->lockstep : 0,
+		.lockstep_plant = (uint64_t)o->lockstep_plant,
 		.no_reboot = o->no_reboot,
 	};
 	for (unsigned i = 0; i < o->disk.n; i++)

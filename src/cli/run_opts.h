@@ -11,6 +11,7 @@ struct run_opts {
 	uint64_t memory;
 	int64_t cpus;
 	int64_t lockstep; /* -1: no, 0: without end */
+	int64_t lockstep_plant;
 	struct opt_list disk, net;
 	int console; /* 0 serial, 1 virtio */
 	bool no_reboot, stats, verbose, no_invtsc, help;

@@ -420,6 +420,7 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 		goto out;
 	if (v->engine == &engine_lockstep) {
 		lockstep_options.limit = cfg->lockstep_limit;
+		lockstep_options.plant = cfg->lockstep_plant;
 		lockstep_time_start(loop);
 	}
 	v->machine = machine_create(&cfg->machine, loop, make_host(v, &host), e);

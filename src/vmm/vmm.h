@@ -24,6 +24,7 @@ struct vmm_cfg {
 	struct machine_cfg machine;
 	const char *engine;	 /* "auto", or a name, strictly */
 	uint64_t lockstep_limit; /* engine lockstep: instructions, 0: no limit */
+	uint64_t lockstep_plant; /* its tests: number of the translation that is made wrong, 0: none */
 	bool no_reboot;
 	/* Guest console output, from any thread; must not block for ever. */
 	void (*console_out)(void *opaque, enum machine_console which, const uint8_t *buf, size_t n);

@@ -362,8 +362,13 @@ static unsigned differ_ram(const struct box *x, const struct box *y, const struc
 	unsigned n = 0;
 
 	for (gpa_t p = 0; p < BOX_RAM; p += 4096) {
-		if (!memcmp(x->ram + p, y->ram + p, 4096) || (p >= c->skip_from && p < c->skip_to))
+		if (c->registers_only)
+			p = BOX_STACK - 4096;
+		if (!memcmp(x->ram + p, y->ram + p, 4096) || (p >= c->skip_from && p < c->skip_to)) {
+			if (c->registers_only)
+				break;
 			continue;
+		}
 		for (gpa_t a = p; a < p + 4096; a += 8) {
 			uint64_t v = masked(x, c, a, box_get64(x, a));
 			uint64_t w = masked(y, c, a, box_get64(y, a));
@@ -372,6 +377,8 @@ static unsigned differ_ram(const struct box *x, const struct box *y, const struc
 				fprintf(out, "  [%#llx]: %#llx, not %#llx\n", (unsigned long long)a,
 					(unsigned long long)w, (unsigned long long)v);
 		}
+		if (c->registers_only)
+			break;
 	}
 	return n;
 }

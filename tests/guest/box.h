@@ -107,6 +107,7 @@ uint64_t box_frame(const struct box *b, unsigned slot);
 struct box_compare {
 	uint64_t flags_ignored; /* of RFLAGS, also in a frame on the kernel stack when a stop was reached */
 	gpa_t skip_from, skip_to; /* RAM not looked at */
+	bool registers_only;      /* and, of RAM, the interrupt stacks' page */
 };
 /* Prints to out how b differs from a; the number of differences. */
 unsigned box_differs(const struct box *a, const struct box *b, const struct box_compare *c, FILE *out);

@@ -58,6 +58,7 @@ start64:
 	movl %eax, %fs
 	movl %eax, %gs
 	movl $stack_top, %esp
+	fninit				/* reset leaves x87 exceptions unmasked */
 	movl %ebp, %edi
 	xorl %ebp, %ebp
 	call guest_main

@@ -53,7 +53,6 @@ static struct tss tss[2];
 static uint64_t private_page[2][512] __attribute__((aligned(4096)));
 static uint64_t private_tables[2][3][512] __attribute__((aligned(4096)));
 static uint64_t percpu[2];
-static uint64_t watched;
 
 static uint64_t id, round_no, value, checks, failures, ticks;
 static bool has_avx, has_umip;
@@ -370,18 +369,6 @@ static void test_debug(void)
 	check("dr2", d[2], value << 1);
 	check("dr3", d[3], value >> 1);
 	check("dr7", d7, want7);
-	/* a watchpoint of eight bytes, of one store */
-	trap.vector = 0;
-	__asm__ volatile("movq %0, %%dr0; movq %1, %%dr6; movq %2, %%dr7"
-			 : : "r"(&watched), "r"(0xffff0ff0ull), "r"(0x90401ull));
-	__asm__ volatile("leaq 9f(%%rip), %%rax; movq %%rax, %1; movq %2, %0; 9: nop"
-			 : "=m"(watched), "=m"(trap_resume) : "r"(value) : "rax", "memory");
-	__asm__ volatile("movq %0, %%dr7" : : "r"(0x400ull));
-	__asm__ volatile("movq %%dr6, %0" : "=r"(d[0]));
-	trap_resume = 0;
-	check("watchpoint", trap.vector, 1);
-	check("dr6", d[0] & 0xf, 1);
-	check("watched store", watched, value);
 }
 
 static void test_msr(void)

@@ -72,7 +72,8 @@ struct dbt_jc {
 struct dbt_tls {
 	struct x86_state st;
 	uint64_t mask_page;   /* bits 47:12: table index of an address */
-	uint64_t mask_cross;  /* bit 47: where the page parity of the last byte goes */
+	uint64_t mask_misfit[6]; /* by log2 of the access size: where ea modulo it goes; [0]: one bit */
+	uint64_t mask_offset; /* bits 11:0 */
 	uint64_t mask_hash;   /* jump-cache index of a target address */
 	uint64_t mask_flags;  /* DBT_HOST_FLAGS */
 	uint64_t mask_63, mask_31; /* bit offsets within an operand */
@@ -121,7 +122,8 @@ struct dbt_insn_map {
 	uint8_t flags;
 };
 enum dbt_fix { DBT_FIX_NONE, DBT_FIX_RDI_S1, /* guest RDI is in S1 */ DBT_FIX_PUSHED /* flags on the host stack */ };
-#define DBT_MAP_SHADOW 1 /* not interruptible before this instruction */
+#define DBT_MAP_SHADOW 1  /* not interruptible before this instruction */
+#define DBT_MAP_ALIGNED 2 /* faults when its memory operand is not aligned */
 
 struct dbt_block {
 	gva_t va;
@@ -159,6 +161,12 @@ struct dbt_fcache {
 static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw) { return rw - f->rw + f->rx; }
 
 /* ---- address translation (mmu.c, space.c) ---- */
+/* Where host addresses of guest accesses lie: see half.c. */
+#define DBT_WINDOW_BASE BIT(45)
+#define DBT_WINDOW_BYTES BIT(45)
+#define DBT_MISFIT_SHIFT 40
+#define DBT_ALIAS_BYTES BIT(39) /* room for each alias of RAM */
+
 #define DBT_SPACES 12u
 #define DBT_HALF_BYTES (256 * GiB)              /* table bytes for one half of the address space */
 #define DBT_HALF_ENTRIES (DBT_HALF_BYTES / 8)
@@ -208,6 +216,7 @@ struct dbt_rmap {
 struct dbt_mmu {
 	uint8_t *ram_rw, *ram_ro;    /* aliases of all guest RAM, guard pages on both sides */
 	uint64_t ram_size;
+	uint8_t *window;             /* DBT_WINDOW_BYTES of address space, everything below lies in it */
 	uint8_t *guard;              /* pages never mapped: where absent entries point */
 	uint8_t *alias;              /* writable view of the tables' memfd */
 	int fd;
@@ -289,6 +298,8 @@ struct dbt {
 	bool user_ring;               /* whose return stack ret_rsp is */
 	struct dbt_block *last;       /* run by dbt_run_one_block */
 	uint64_t flushes;             /* of the code cache */
+	struct dbt_block *misfit;     /* faulted on an access that is not aligned: to be translated anew */
+	uint32_t *unaligned;          /* hash set of RAM offsets of instructions known for that */
 	uint64_t refault_pc, refault_addr; /* last host fault that a fill answered */
 	uint8_t *altstack;
 	size_t altstack_size;
@@ -313,6 +324,11 @@ void dbt_emit_jump_s0(struct emit *e, uint32_t mode);
 void dbt_emit_call_s0(struct emit *e, uint32_t mode);
 /* Falls through when S0 equals va, else goes to miss; S1 is lost. Returns nothing; flags survive. */
 void dbt_emit_check_s0(struct emit *e, gva_t va, const uint8_t *miss);
+
+/* Instructions seen to access memory unaligned: their translation checks for a page crossing instead. */
+#define DBT_UNALIGNED 65536u
+bool dbt_unaligned(const struct dbt *d, uint64_t ram_off);
+void dbt_unaligned_add(struct dbt *d, uint64_t ram_off);
 
 /* helper.c */
 #define DBT_REP_STOS BIT(16)

@@ -254,6 +254,18 @@ static void foreign(int sig, const siginfo_t *si)
 		raise(sig);
 }
 
+/* The access is not aligned, or crosses pages; the first time, have it translated so that only crossing faults. */
+static void note_misfit(struct dbt *d, struct dbt_block *b, const struct dbt_insn_map *m)
+{
+	if (!(m->flags & DBT_MAP_ALIGNED)) {
+		stat_inc(DBT_CROSS);
+		return;
+	}
+	dbt_unaligned_add(d, b->ram_off + m->guest_off);
+	d->misfit = b;
+	stat_inc(DBT_UNALIGNED);
+}
+
 static bool is_memory_fault(int sig, const siginfo_t *si)
 {
 	return sig == SIGSEGV && si->si_code != SI_KERNEL;
@@ -288,8 +300,9 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
 		r[REG_RIP] = (greg_t)dbt_rx(&d->fc, b->host + m->host_off);
 		return;
 	}
-	if (sig == SIGSEGV && si->si_code == SI_KERNEL)
-		stat_inc(DBT_CROSS);
+	if (addr - (uint64_t)d->mmu.window - BIT(DBT_MISFIT_SHIFT) <
+	    DBT_WINDOW_BYTES - BIT(DBT_MISFIT_SHIFT))
+		note_misfit(d, b, m);
 	leave_at(d, r, rip, DBT_EXIT_FAULT);
 }
 

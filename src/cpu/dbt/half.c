@@ -2,15 +2,16 @@
 /*
  * Flat translation tables: storage of one half of an address space.
  *
- * Generated code computes, for an access of n bytes at ea,
- *     host = ea + table[ea<47:12>] + (bit 12 of (ea + n - 1)) << 47
- * An entry therefore holds host_page - page_base - parity(page) << 47, all modulo 2^64. The three cases:
- *   - same page: the parity term cancels and host lies in guest RAM (or, absent, in the guard pages);
- *   - the access crosses into the next page: the parity differs, the sum is off by ±2^47, and with bit 47
- *     set no multiple of 2^48 a guest might add through wrong upper address bits makes it a user address;
- *   - ea is not canonical: its upper bits survive into the sum, which is then not canonical or in the
- *     host kernel's half.
- * Each of the last two faults, which is where run.c lets interp do the access exactly.
+ * Generated code computes, for an access at ea,
+ *     host = ea + table[ea<47:12>] + misfit << 40
+ * An entry is host_page - page_base, modulo 2^64, with host_page in the window (mmu.c): 2^45 bytes of address space, of
+ * which the lowest 2^40 hold the aliases of guest RAM and the guard pages that absent entries point at, and the rest is
+ * never mapped. misfit is below 32 and zero when the access cannot cross its page: ea modulo the size, or whether the
+ * last byte lies in the next page. So, whatever ea is:
+ *   - upper bits right: host lies in the window; with misfit != 0 in the part that is never mapped;
+ *   - upper bits wrong (ea not canonical): they survive into the sum, which the window leaves below 2^47, and make it
+ *     not canonical.
+ * Nothing outside the window can be reached, and of the window only what an entry names.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static uint64_t page_base(uint64_t index)
 
 uint64_t dbt_entry_value(uint64_t index, const uint8_t *host)
 {
-	return (uint64_t)host - page_base(index) - ((index & 1) << 47);
+	return (uint64_t)host - page_base(index);
 }
 
 void dbt_half_init(struct dbt_mmu *m, struct dbt_half *h, uint8_t *entries, bool upper)
@@ -77,10 +78,8 @@ void dbt_half_ready(struct dbt_mmu *m, struct dbt_half *h, uint64_t index)
 
 	if (dbt_half_is_ready(h, index))
 		return;
-	for (uint64_t i = 0; i < CHUNK_ENTRIES; i += 2, value -= 2 * 4096) {
+	for (uint64_t i = 0; i < CHUNK_ENTRIES; i++, value -= 4096)
 		h->entry[first + i] = value;
-		h->entry[first + i + 1] = value - 4096 - BIT(47);
-	}
 	h->chunk_ready[c / 8] |= (uint8_t)(1u << (c & 7));
 	h->chunk[h->nchunk++] = (uint32_t)c;
 	stat_inc(DBT_CHUNKS);
@@ -88,7 +87,7 @@ void dbt_half_ready(struct dbt_mmu *m, struct dbt_half *h, uint64_t index)
 
 uint8_t *dbt_half_get(const struct dbt_half *h, uint64_t index)
 {
-	return (uint8_t *)(h->entry[index - h->first_index] + page_base(index) + ((index & 1) << 47));
+	return (uint8_t *)(h->entry[index - h->first_index] + page_base(index));
 }
 
 static void log_index(struct dbt_half *h, uint64_t index)

@@ -34,7 +34,7 @@ static uint8_t *flat(struct dbt_tls *t, gva_t va, bool write)
 	c = (index - h->first_index) / CHUNK_ENTRIES;
 	if (!(h->chunk_ready[c / 8] & 1u << (c & 7)))
 		return NULL;
-	host = (uint8_t *)(h->entry[index - h->first_index] + ((index & 1) << 47) +
+	host = (uint8_t *)(h->entry[index - h->first_index] +
 			   (uint64_t)((int64_t)(index << 28) >> 16));
 	if ((uint64_t)(host - m->ram_rw) >= m->ram_size &&
 	    (write || (uint64_t)(host - m->ram_ro) >= m->ram_size))

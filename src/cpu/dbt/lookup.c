@@ -103,6 +103,22 @@ struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc)
 	return NULL;
 }
 
+/* A hash table without chains: a newcomer may push out an old one, which then proves itself again. */
+static uint32_t *unaligned_slot(const struct dbt *d, uint64_t ram_off)
+{
+	return &d->unaligned[(ram_off * 0x9e3779b97f4a7c15ull) >> 48 & (DBT_UNALIGNED - 1)];
+}
+
+bool dbt_unaligned(const struct dbt *d, uint64_t ram_off)
+{
+	return *unaligned_slot(d, ram_off) == (uint32_t)(ram_off + 1);
+}
+
+void dbt_unaligned_add(struct dbt *d, uint64_t ram_off)
+{
+	*unaligned_slot(d, ram_off) = (uint32_t)(ram_off + 1);
+}
+
 void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx)
 {
 	for (unsigned i = 0; i < DBT_JC_SIZE; i++)

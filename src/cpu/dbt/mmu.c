@@ -97,14 +97,26 @@ static uint8_t *reserve(uint64_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static uint8_t *map_ram(struct dbt *d, int prot)
+static uint8_t *map_ram(struct dbt *d, uint8_t *at, int prot)
 {
-	uint8_t *p = reserve(d->mmu.ram_size + 2 * GUARD_BYTES);
+	uint8_t *p = mmap(at, d->mmu.ram_size, prot, MAP_SHARED | MAP_FIXED, mem_ram_fd(d->v->mem), 0);
 
-	if (!p || mmap(p + GUARD_BYTES, d->mmu.ram_size, prot, MAP_SHARED | MAP_FIXED,
-		       mem_ram_fd(d->v->mem), 0) == MAP_FAILED)
-		return NULL;
-	return p + GUARD_BYTES;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static bool window_open(struct dbt *d)
+{
+	struct dbt_mmu *m = &d->mmu;
+	uint8_t *w = mmap((void *)DBT_WINDOW_BASE, DBT_WINDOW_BYTES, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (w == MAP_FAILED)
+		return false;
+	m->window = w;
+	m->ram_rw = map_ram(d, w + GUARD_BYTES, PROT_READ | PROT_WRITE);
+	m->ram_ro = map_ram(d, w + DBT_ALIAS_BYTES, PROT_READ);
+	m->guard = w + 2 * DBT_ALIAS_BYTES - GUARD_BYTES;
+	return m->ram_rw && m->ram_ro;
 }
 
 static bool show_half(struct dbt_mmu *m, uint8_t *at, const struct dbt_half *h)
@@ -178,14 +190,13 @@ int dbt_mmu_open(struct dbt *d, struct err *e)
 	mem_listener_add(d->v->mem, &d->listener);
 	m->ram_size = mem_ram_size(d->v->mem);
 	d->ram_pages = m->ram_size >> 12;
-	m->ram_rw = map_ram(d, PROT_READ | PROT_WRITE);
-	m->ram_ro = map_ram(d, PROT_READ);
-	m->guard = reserve(4 * 4096);
+	if (m->ram_size > DBT_ALIAS_BYTES - 2 * GUARD_BYTES)
+		return err_set(e, -E2BIG, "engine dbt runs guests of less than 512 GiB; lower --memory");
 	m->rmap_cap = 1u << 20;
 	m->rmap = malloc(m->rmap_cap * sizeof(*m->rmap));
 	m->rmap_head = calloc(d->ram_pages, sizeof(*m->rmap_head));
 	m->rmap_next = 1;
-	if (!m->ram_rw || !m->ram_ro || !m->guard || !m->rmap || !m->rmap_head || !tables_open(d))
+	if (!m->rmap || !m->rmap_head || !window_open(d) || !tables_open(d))
 		return err_set(e, -ENOMEM,
 			       "cannot reserve address space for translation tables; raise ulimit -v");
 	return 0;
@@ -211,12 +222,8 @@ void dbt_mmu_close(struct dbt *d)
 	if (m->alias)
 		munmap(m->alias, (2 + DBT_SPACES) * DBT_HALF_BYTES);
 	close(m->fd);
-	if (m->ram_rw)
-		munmap(m->ram_rw - GUARD_BYTES, m->ram_size + 2 * GUARD_BYTES);
-	if (m->ram_ro)
-		munmap(m->ram_ro - GUARD_BYTES, m->ram_size + 2 * GUARD_BYTES);
-	if (m->guard)
-		munmap(m->guard, 4 * 4096);
+	if (m->window)
+		munmap(m->window, DBT_WINDOW_BYTES);
 	free(m->rmap);
 	free(m->rmap_head);
 }

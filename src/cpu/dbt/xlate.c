@@ -217,6 +217,16 @@ static void new_row(struct xlate *x)
 	x->m = m;
 }
 
+/* Vector loads and stores of the unaligned kind tend to be what they are called. */
+static bool likely_unaligned(const struct xlate *x)
+{
+	const struct x86_insn *i = &x->i;
+
+	if (i->has_mem && (i->attr & (IA_SSE | IA_VEX)) && !(i->attr & IA_ALIGN) && i->op[0].size >= 16)
+		return true;
+	return dbt_unaligned(x->d, x->b->ram_off + (x->va - x->b->va));
+}
+
 /* Decodes and emits one instruction; true: the block goes on. */
 static bool build_one(struct xlate *x)
 {
@@ -236,6 +246,7 @@ static bool build_one(struct xlate *x)
 		return false;
 	}
 	x->next = x->va + x->i.len;
+	x->unaligned = likely_unaligned(x);
 	for (unsigned k = 0; k < x->i.nop; k++)
 		if (x->i.op[k].kind == OPK_GPR && (x->i.op[k].access & OPA_W))
 			x->written |= 1u << x->i.op[k].reg;

@@ -15,6 +15,7 @@ struct xlate {
 	gva_t next;             /* of the following one */
 	uint32_t mode;
 	struct dbt_insn_map *m; /* its side-table row */
+	bool unaligned;         /* the instruction is known to access memory unaligned */
 	bool shadow;            /* the previous instruction was STI: no interrupt before this one */
 	struct xlate_pending {  /* code for the end of the block */
 		uint8_t *rel;   /* jump to it */

@@ -73,20 +73,35 @@ void xl_address(struct xlate *x)
 	}
 }
 
+/*
+ * S2 := misfit << 40 for an access of `size` bytes at S0. Most accesses are aligned: then their low address bits, which
+ * one PDEP moves into place, are zero. Instructions that proved otherwise look whether the last byte is in the next page.
+ */
+static void misfit(struct xlate *x, unsigned size)
+{
+	struct emit *e = &x->e;
+
+	if ((size & (size - 1)) == 0 && size <= 32 && !x->unaligned) {
+		emit_pdep_mem(e, S2, S0, TLS(mask_misfit[__builtin_ctz(size)]));
+		x->m->flags |= DBT_MAP_ALIGNED;
+		return;
+	}
+	emit_pext_mem(e, S2, S0, TLS(mask_offset));
+	emit_lea(e, S2, HM(S2, (int32_t)size - 1));
+	emit_rorx(e, S2, S2, 12);
+	emit_pdep_mem(e, S2, S2, TLS(mask_misfit[0]));
+}
+
 void xl_translate(struct xlate *x, unsigned size)
 {
 	struct emit *e = &x->e;
-	unsigned last = S0;
 
 	emit_pext_mem(e, S1, S0, TLS(mask_page));
-	if (size > 1) {
-		emit_lea(e, S2, HM(S0, (int32_t)size - 1));
-		last = S2;
-	}
-	emit_rorx(e, S2, last, 12);
-	emit_pdep_mem(e, S2, S2, TLS(mask_cross));
+	if (size > 1)
+		misfit(x, size);
 	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
-	emit_lea(e, S0, HMX(S0, S2));
+	if (size > 1)
+		emit_lea(e, S0, HMX(S0, S2));
 }
 
 void xl_commit(struct xlate *x)

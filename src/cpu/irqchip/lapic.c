@@ -209,7 +209,9 @@ static uint32_t reg_read(struct lapic *l, unsigned reg)
 	case LAPIC_SVR: return atomic_load(&l->svr);
 	case LAPIC_ISR ... LAPIC_ISR + 7: return word_of(l->isr[i], reg);
 	case LAPIC_TMR ... LAPIC_TMR + 7: return word_of(atomic_load(&l->tmr[i]), reg);
-	case LAPIC_IRR ... LAPIC_IRR + 7: return word_of(atomic_load(&l->irr[i]), reg);
+	case LAPIC_IRR ... LAPIC_IRR + 7:
+		lapic_timer_poll(l); /* nothing else looks while interrupts are off */
+		return word_of(atomic_load(&l->irr[i]), reg);
 	case LAPIC_ESR: return l->esr;
 	case LAPIC_ICR_LO: return l->icr_lo;
 	case LAPIC_ICR_HI: return l->icr_hi;

@@ -395,6 +395,7 @@ static int open_dbt(struct lockstep *ls, struct err *e)
 	d->lapic = v->lapic;
 	dbt_options.no_chain = true;
 	dbt_options.lockstep = true;
+	dbt_planted_bug = lockstep_options.plant;
 	return engine_dbt.vcpu_open(NULL, d, e);
 }
 

@@ -11,6 +11,7 @@
 
 struct lockstep_options {
 	uint64_t limit;       /* guest instructions after which the VM ends; 0: none */
+	uint64_t plant;       /* tests: the translation with this number is made wrong; 0: none */
 	uint64_t check_every; /* instructions between comparisons of all memory, default 2^20 */
 	struct loop *loop;    /* the devices'; their callbacks come between blocks only. May be NULL */
 };

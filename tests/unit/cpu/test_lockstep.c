@@ -365,7 +365,7 @@ static void test_planted(void **state)
 	for (unsigned n = 1; n <= 8; n++) {
 		struct ls_fx *t = ls_new(0);
 
-		dbt_planted_bug = n;
+		lockstep_options.plant = n;
 		LS_OPEN(t, mixed);
 		assert_int_equal(ls_run(t), CPU_EXIT_ERROR);
 		assert_int_equal(lockstep_result.differences, 1);
