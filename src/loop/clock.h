@@ -11,9 +11,9 @@
 #include "base/base.h"
 
 struct clock_virtual {
-	_Atomic int64_t ns;          /* in place of CLOCK_MONOTONIC */
-	int64_t epoch_ns;            /* CLOCK_REALTIME is this much ahead */
-	_Atomic uint64_t tsc;        /* in place of the host's time-stamp counter */
+	_Atomic int64_t ns;   /* in place of CLOCK_MONOTONIC */
+	int64_t epoch_ns;     /* CLOCK_REALTIME is this much ahead */
+	_Atomic uint64_t tsc; /* in place of the host's time-stamp counter */
 };
 
 int64_t clock_monotonic_ns(void);

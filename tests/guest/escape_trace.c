@@ -3,8 +3,8 @@
  * A child process runs cases under the translator; its parent steps it through generated code one host instruction
  * at a time and, before each, computes what memory it is about to touch. Allowed: the two aliases of guest RAM, the
  * vCPU block, the translation tables, the jump caches, the return stacks and the C stack; and, since they
- * fault by construction, the guard pages and anything that is no user address of the host. Everything else
- * is an escape, whether or not something happens to be mapped there.
+ * fault by construction, the guard pages, the empty part of the window and anything that is no user address of
+ * the host. Everything else is an escape, whether or not something happens to be mapped there.
  *
  * The child marks its entry into generated code with a breakpoint. Signals are let through; their return is
  * recognised by rt_sigreturn.
@@ -45,6 +45,23 @@ static void allow(struct shared *s, const void *from, uint64_t size, bool writab
 	s->range[s->nrange++] = (struct esc_range){ (uint64_t)from, (uint64_t)from + size, writable };
 }
 
+/* What is said to fault does: no mapping of this process there that can be read. */
+static void nothing_mapped(const void *from, uint64_t size)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned long long a, b;
+	char line[512], rights[8];
+
+	BUG_ON(!f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%llx-%llx %4s", &a, &b, rights) == 3 && a < (uint64_t)from + size &&
+		    b > (uint64_t)from && memcmp(rights, "---", 3)) {
+			fprintf(stderr, "escape: mapped where nothing should be: %s", line);
+			_exit(3);
+		}
+	fclose(f);
+}
+
 static void describe(struct shared *s, const struct box *b)
 {
 	struct dbt *d = b->v.engine_priv;
@@ -52,7 +69,11 @@ static void describe(struct shared *s, const struct box *b)
 
 	allow(s, m->ram_rw, m->ram_size, true);
 	allow(s, m->ram_ro, m->ram_size, false);
+	nothing_mapped(m->guard, 2 * 4096);
 	allow(s, m->guard, 2 * 4096, true);
+	/* where an access that does not fit its page goes */
+	nothing_mapped(m->window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES);
+	allow(s, m->window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES, true);
 	allow(s, d->t, sizeof(*d->t), true);
 	allow(s, m->sup.base, 2 * DBT_HALF_BYTES, false);
 	allow(s, d->jc_kernel, sizeof(*d->jc_kernel), false);
@@ -114,6 +135,8 @@ NORETURN static void child(struct shared *s, uint64_t seed, unsigned cases, bool
 		esc_run(b, &s->current);
 		atomic_store(&s->done, i + 1);
 	}
+	nothing_mapped(d->mmu.guard, 2 * 4096);
+	nothing_mapped(d->mmu.window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES);
 	_exit(0);
 }
 

@@ -70,7 +70,7 @@ static enum xlate_result bit_string(struct xlate *x)
 {
 	const struct x86_insn *i = &x->i;
 	struct emit *e = &x->e;
-	struct emit_subst s = { .mem = true, .m = XL_MEM, .reg = S2 };
+	struct emit_subst s = { .mem = true, .reg = S2 };
 	unsigned r;
 
 	if (i->opsize < 4)
@@ -87,6 +87,7 @@ static enum xlate_result bit_string(struct xlate *x)
 					 0xf7, (uint8_t)(0xc0 | (S1 & 7) << 3 | (r & 7)) }, 5);
 	emit_lea(e, S0, (struct host_mem){ .base = S0, .index = S1, .scale = i->opsize == 8 ? 3 : 2 });
 	xl_translate(x, i->opsize);
+	s.m = XL_MEM;
 	xl_get(x, S2, i->op[1].reg);
 	emit_pext_mem(e, S2, S2, i->opsize == 8 ? TLS(mask_63) : TLS(mask_31));
 	xl_commit(x);

@@ -15,6 +15,7 @@ struct xlate {
 	gva_t next;             /* of the following one */
 	uint32_t mode;
 	struct dbt_insn_map *m; /* its side-table row */
+	unsigned base;          /* host register that XL_MEM adds to S1: S0, or the guest's base register itself */
 	bool unaligned;         /* the instruction is known to access memory unaligned */
 	bool shadow;            /* the previous instruction was STI: no interrupt before this one */
 	struct xlate_pending {  /* code for the end of the block */
@@ -51,9 +52,11 @@ void xl_put(struct xlate *x, unsigned g, unsigned src);
 
 /* S0 := linear address of the memory operand (S1 may be lost). */
 void xl_address(struct xlate *x);
-/* S0 holds a guest linear address: makes S0 + S1 the host address of an access of `size` bytes; S2 is lost. */
+/* S0 holds a guest linear address: makes XL_MEM the host address of an access of `size` bytes; S2 is lost. */
 void xl_translate(struct xlate *x, unsigned size);
-#define XL_MEM HMX(S0, S1)
+#define XL_MEM HMX(x->base, S1)
+/* The memory operand: makes XL_MEM its host address, S0 only if need be. */
+void xl_operand(struct xlate *x, unsigned size);
 
 /* State up to here is that before the instruction: what follows commits it. */
 void xl_commit(struct xlate *x);

@@ -162,8 +162,7 @@ static void note_branch(struct xlate *x)
 static void indirect_target(struct xlate *x)
 {
 	if (x->i.has_mem) {
-		xl_address(x);
-		xl_translate(x, 8);
+		xl_operand(x, 8);
 		xl_commit(x);
 		emit_load(&x->e, S0, XL_MEM);
 	} else {

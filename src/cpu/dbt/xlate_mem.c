@@ -66,6 +66,7 @@ static void offset_part(struct xlate *x)
 
 void xl_address(struct xlate *x)
 {
+	x->base = S0;
 	offset_part(x);
 	if (x->i.seg == X86_FS || x->i.seg == X86_GS) {
 		emit_load(&x->e, S1, HFS(dbt_fs_offset + seg_base_offset(x->i.seg)));
@@ -74,19 +75,19 @@ void xl_address(struct xlate *x)
 }
 
 /*
- * S2 := misfit << 40 for an access of `size` bytes at S0. Most accesses are aligned: then their low address bits, which
+ * S2 := misfit << 40 for an access of `size` bytes at ea. Most accesses are aligned: then their low address bits, which
  * one PDEP moves into place, are zero. Instructions that proved otherwise look whether the last byte is in the next page.
  */
-static void misfit(struct xlate *x, unsigned size)
+static void misfit(struct xlate *x, unsigned size, unsigned ea)
 {
 	struct emit *e = &x->e;
 
 	if ((size & (size - 1)) == 0 && size <= 32 && !x->unaligned) {
-		emit_pdep_mem(e, S2, S0, TLS(mask_misfit[__builtin_ctz(size)]));
+		emit_pdep_mem(e, S2, ea, TLS(mask_misfit[__builtin_ctz(size)]));
 		x->m->flags |= DBT_MAP_ALIGNED;
 		return;
 	}
-	emit_pext_mem(e, S2, S0, TLS(mask_offset));
+	emit_pext_mem(e, S2, ea, TLS(mask_offset));
 	emit_lea(e, S2, HM(S2, (int32_t)size - 1));
 	emit_rorx(e, S2, S2, 12);
 	emit_pdep_mem(e, S2, S2, TLS(mask_misfit[0]));
@@ -96,12 +97,33 @@ void xl_translate(struct xlate *x, unsigned size)
 {
 	struct emit *e = &x->e;
 
+	x->base = S0;
 	emit_pext_mem(e, S1, S0, TLS(mask_page));
 	if (size > 1)
-		misfit(x, size);
+		misfit(x, size, S0);
 	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
 	if (size > 1)
 		emit_lea(e, S0, HMX(S0, S2));
+}
+
+void xl_operand(struct xlate *x, unsigned size)
+{
+	const struct x86_insn *i = &x->i;
+	struct emit *e = &x->e;
+
+	if (i->addrsize != 8 || i->base == 0xff || i->index != 0xff || i->disp != 0 || i->rip_rel ||
+	    i->seg == X86_FS || i->seg == X86_GS || xl_home(i->base) == H_NONE) {
+		xl_address(x);
+		xl_translate(x, size);
+		return;
+	}
+	x->base = xl_home(i->base);
+	emit_pext_mem(e, S1, x->base, TLS(mask_page));
+	if (size > 1)
+		misfit(x, size, x->base);
+	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
+	if (size > 1)
+		emit_lea(e, S1, HMX(S1, S2));
 }
 
 void xl_commit(struct xlate *x)

@@ -125,13 +125,13 @@ static unsigned access_size(const struct x86_insn *i)
 static enum xlate_result plain_mem(struct xlate *x)
 {
 	struct plan p = { .free = { S1, S2 }, .nfree = 2 };
-	struct emit_subst s = { .mem = true, .m = XL_MEM };
+	struct emit_subst s = { .mem = true };
 	unsigned size = access_size(&x->i);
 
 	if (size == 0)
 		return XLATE_STEP;
-	xl_address(x);
-	xl_translate(x, size);
+	xl_operand(x, size);
+	s.m = XL_MEM;
 	if (has_high8(&x->i)) {
 		substitute(x, &p, &s);
 		emit_high8_mem(x, &s);
@@ -170,6 +170,16 @@ static enum xlate_result lea(struct xlate *x)
 
 	/* LEA ignores segments. */
 	i->seg = X86_DS;
+	if (home != H_NONE && i->addrsize == 8 && !i->rip_rel && i->base != 0xff) {
+		struct host_mem m = { .base = (uint8_t)xl_read(x, i->base, S0), .index = H_NONE,
+				      .scale = i->scale, .disp = (int32_t)i->disp };
+
+		if (i->index != 0xff)
+			m.index = (uint8_t)xl_read(x, i->index, S1);
+		xl_commit(x);
+		emit_op_mem(&x->e, i->opsize == 8, 0, 0x8d, home, m);
+		return XLATE_NEXT;
+	}
 	xl_address(x);
 	xl_commit(x);
 	if (i->opsize == 8)

@@ -19,8 +19,7 @@ static enum xlate_result push(struct xlate *x)
 	struct emit *e = &x->e;
 
 	if (o->kind == OPK_MEM) {
-		xl_address(x);
-		xl_translate(x, 8);
+		xl_operand(x, 8);
 		emit_load(e, S2, XL_MEM);
 		emit_store(e, TLS(tmp0), S2);
 	}

@@ -5,8 +5,11 @@
  */
 #include "cpu/dbt/xlate.h"
 
-static void move_host(struct emit *e, unsigned size, unsigned op, unsigned reg)
+static void move_host(struct xlate *x, unsigned op, unsigned reg)
 {
+	struct emit *e = &x->e;
+	unsigned size = x->i.opsize;
+
 	if (size == 2)
 		emit_u8(e, 0x66);
 	emit_op_mem(e, size == 8, 0, size == 1 ? op : op + 1, reg, XL_MEM);
@@ -27,7 +30,7 @@ static void advance(struct xlate *x, unsigned reg)
 static void source_then_destination(struct xlate *x)
 {
 	address_in(x, H_RSI);
-	move_host(&x->e, x->i.opsize, 0x8a, S2);
+	move_host(x, 0x8a, S2);
 	emit_store(&x->e, TLS(tmp0), S2);
 	address_in(x, H_RDI);
 	emit_load(&x->e, S2, TLS(tmp0));
@@ -42,27 +45,27 @@ static enum xlate_result once(struct xlate *x)
 	case X86_ID_MOVS:
 		source_then_destination(x);
 		xl_commit(x);
-		move_host(e, size, 0x88, S2);
+		move_host(x, 0x88, S2);
 		advance(x, H_RSI);
 		advance(x, H_RDI);
 		return XLATE_NEXT;
 	case X86_ID_CMPS:
 		source_then_destination(x);
 		xl_commit(x);
-		move_host(e, size, 0x3a, S2); /* CMP S2, mem */
+		move_host(x, 0x3a, S2); /* CMP S2, mem */
 		advance(x, H_RSI);
 		advance(x, H_RDI);
 		return XLATE_NEXT;
 	case X86_ID_STOS:
 		address_in(x, H_RDI);
 		xl_commit(x);
-		move_host(e, size, 0x88, H_RAX);
+		move_host(x, 0x88, H_RAX);
 		advance(x, H_RDI);
 		return XLATE_NEXT;
 	case X86_ID_SCAS:
 		address_in(x, H_RDI);
 		xl_commit(x);
-		move_host(e, size, 0x3a, H_RAX);
+		move_host(x, 0x3a, H_RAX);
 		advance(x, H_RDI);
 		return XLATE_NEXT;
 	case X86_ID_LODS:
@@ -71,7 +74,7 @@ static enum xlate_result once(struct xlate *x)
 		if (size == 4)
 			emit_load32(e, H_RAX, XL_MEM);
 		else
-			move_host(e, size, 0x8a, H_RAX);
+			move_host(x, 0x8a, H_RAX);
 		advance(x, H_RSI);
 		return XLATE_NEXT;
 	default:

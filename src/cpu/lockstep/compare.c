@@ -10,28 +10,81 @@
 #include "cpu/dbt/dbt.h"
 #include "cpu/lockstep/lockstep_priv.h"
 
-#define FIELD(f) { #f, offsetof(struct x86_state, f), sizeof(((struct x86_state *)0)->f) }
+#define FIELD(f)                                                                                   \
+	{                                                                                          \
+#f, offsetof(struct x86_state, f), sizeof(((struct x86_state *)0)->f)              \
+	}
 
 /* Everything in front of the XSAVE image, without the padding; in order. */
 static const struct field {
 	const char *name;
 	size_t off, size;
 } fields[] = {
-	FIELD(gpr[X86_RAX]), FIELD(gpr[X86_RCX]), FIELD(gpr[X86_RDX]), FIELD(gpr[X86_RBX]),
-	FIELD(gpr[X86_RSP]), FIELD(gpr[X86_RBP]), FIELD(gpr[X86_RSI]), FIELD(gpr[X86_RDI]),
-	FIELD(gpr[X86_R8]), FIELD(gpr[X86_R9]), FIELD(gpr[X86_R10]), FIELD(gpr[X86_R11]),
-	FIELD(gpr[X86_R12]), FIELD(gpr[X86_R13]), FIELD(gpr[X86_R14]), FIELD(gpr[X86_R15]),
-	FIELD(rip), FIELD(rflags),
-	FIELD(seg[X86_ES]), FIELD(seg[X86_CS]), FIELD(seg[X86_SS]), FIELD(seg[X86_DS]),
-	FIELD(seg[X86_FS]), FIELD(seg[X86_GS]), FIELD(ldtr), FIELD(tr),
-	FIELD(gdtr.base), FIELD(gdtr.limit), FIELD(idtr.base), FIELD(idtr.limit),
-	FIELD(cr0), FIELD(cr2), FIELD(cr3), FIELD(cr4), FIELD(efer), FIELD(xcr0),
-	FIELD(dr[0]), FIELD(dr[1]), FIELD(dr[2]), FIELD(dr[3]), FIELD(dr[6]), FIELD(dr[7]),
-	FIELD(star), FIELD(lstar), FIELD(cstar), FIELD(sfmask), FIELD(kernel_gs_base),
-	FIELD(sysenter_cs), FIELD(sysenter_esp), FIELD(sysenter_eip), FIELD(pat), FIELD(tsc_aux),
-	FIELD(apic_base), FIELD(misc_enable), FIELD(spec_ctrl), FIELD(xss), FIELD(tsc_offset),
-	FIELD(tsc_adjust), FIELD(mtrr), FIELD(cpl), FIELD(int_shadow), FIELD(nmi_pending),
-	FIELD(nmi_blocked), FIELD(mp_state), FIELD(sipi_vector),
+	FIELD(gpr[X86_RAX]),
+	FIELD(gpr[X86_RCX]),
+	FIELD(gpr[X86_RDX]),
+	FIELD(gpr[X86_RBX]),
+	FIELD(gpr[X86_RSP]),
+	FIELD(gpr[X86_RBP]),
+	FIELD(gpr[X86_RSI]),
+	FIELD(gpr[X86_RDI]),
+	FIELD(gpr[X86_R8]),
+	FIELD(gpr[X86_R9]),
+	FIELD(gpr[X86_R10]),
+	FIELD(gpr[X86_R11]),
+	FIELD(gpr[X86_R12]),
+	FIELD(gpr[X86_R13]),
+	FIELD(gpr[X86_R14]),
+	FIELD(gpr[X86_R15]),
+	FIELD(rip),
+	FIELD(rflags),
+	FIELD(seg[X86_ES]),
+	FIELD(seg[X86_CS]),
+	FIELD(seg[X86_SS]),
+	FIELD(seg[X86_DS]),
+	FIELD(seg[X86_FS]),
+	FIELD(seg[X86_GS]),
+	FIELD(ldtr),
+	FIELD(tr),
+	FIELD(gdtr.base),
+	FIELD(gdtr.limit),
+	FIELD(idtr.base),
+	FIELD(idtr.limit),
+	FIELD(cr0),
+	FIELD(cr2),
+	FIELD(cr3),
+	FIELD(cr4),
+	FIELD(efer),
+	FIELD(xcr0),
+	FIELD(dr[0]),
+	FIELD(dr[1]),
+	FIELD(dr[2]),
+	FIELD(dr[3]),
+	FIELD(dr[6]),
+	FIELD(dr[7]),
+	FIELD(star),
+	FIELD(lstar),
+	FIELD(cstar),
+	FIELD(sfmask),
+	FIELD(kernel_gs_base),
+	FIELD(sysenter_cs),
+	FIELD(sysenter_esp),
+	FIELD(sysenter_eip),
+	FIELD(pat),
+	FIELD(tsc_aux),
+	FIELD(apic_base),
+	FIELD(misc_enable),
+	FIELD(spec_ctrl),
+	FIELD(xss),
+	FIELD(tsc_offset),
+	FIELD(tsc_adjust),
+	FIELD(mtrr),
+	FIELD(cpl),
+	FIELD(int_shadow),
+	FIELD(nmi_pending),
+	FIELD(nmi_blocked),
+	FIELD(mp_state),
+	FIELD(sipi_vector),
 };
 
 static const void *at(const struct x86_state *s, size_t off)
@@ -46,16 +99,25 @@ static bool range_same(const struct x86_state *a, const struct x86_state *b, siz
 
 static bool integer_same(const struct x86_state *a, const struct x86_state *b)
 {
-	return range_same(a, b, 0, offsetof(struct x86_state, gdtr)) && a->gdtr.base == b->gdtr.base &&
-	       a->gdtr.limit == b->gdtr.limit && a->idtr.base == b->idtr.base &&
-	       a->idtr.limit == b->idtr.limit &&
+	return range_same(a, b, 0, offsetof(struct x86_state, gdtr)) &&
+	       a->gdtr.base == b->gdtr.base && a->gdtr.limit == b->gdtr.limit &&
+	       a->idtr.base == b->idtr.base && a->idtr.limit == b->idtr.limit &&
 	       range_same(a, b, offsetof(struct x86_state, cr0),
 			  offsetof(struct x86_state, sipi_vector) + 1);
 }
 
 /* ---- x87, SSE, AVX ---- */
 
-enum { XS_HEAD = 6, XS_POINTERS = 6, XS_MXCSR = 24, XS_ST = 32, XS_XMM = 160, XS_BV = 512, XS_YMMH = 576, XS_END = 832 };
+enum {
+	XS_HEAD = 6,
+	XS_POINTERS = 6,
+	XS_MXCSR = 24,
+	XS_ST = 32,
+	XS_XMM = 160,
+	XS_BV = 512,
+	XS_YMMH = 576,
+	XS_END = 832
+};
 
 static const struct part {
 	const char *name;
@@ -172,40 +234,49 @@ static void say_state(const struct x86_state *a, const struct x86_state *b)
 		}
 }
 
+bool ls_decode(struct lockstep *ls, gva_t rip, struct x86_insn *i)
+{
+	const struct x86_state *s = ls->ref->s;
+	enum x86_mode mode = x86_code64(s)			? X86_MODE_64
+			     : s->seg[X86_CS].attr & X86_SEG_DB ? X86_MODE_32
+								: X86_MODE_16;
+	uint8_t buf[15];
+	uint32_t pf;
+	unsigned n = interp_fetch(ls->ref, mode == X86_MODE_64 ? rip : s->seg[X86_CS].base + rip,
+				  buf, sizeof(buf), &pf);
+
+	return n != 0 && x86_decode(i, mode, buf, n) > 0;
+}
+
 static void say_code(struct lockstep *ls)
 {
 	gva_t va = ls->rip;
 	char text[96];
-	uint8_t buf[15];
 	struct x86_insn i;
-	uint32_t pf;
 
-	for (unsigned n = 0; n < MAX(ls->count, 1u); n++, va += i.len) {
-		unsigned have = interp_fetch(ls->ref, va, buf, sizeof(buf), &pf);
-
-		if (have == 0 || x86_decode(&i, X86_MODE_64, buf, have) < 0)
-			return;
+	for (unsigned n = 0; n < MAX(ls->count, 1u) && ls_decode(ls, va, &i); n++, va += i.len)
 		log_err("lockstep:   %#lx: %s", va,
-			x86_disasm(text, sizeof(text), X86_MODE_64, i.bytes, i.len, va));
-	}
+			x86_disasm(text, sizeof(text), (enum x86_mode)i.mode, i.bytes, i.len, va));
 }
 
 static void say_before(const struct lockstep *ls)
 {
-	static const char *const name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
+	static const char *const name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+					      "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+					      "r12", "r13", "r14", "r15" };
 
 	for (unsigned i = 0; i < 16; i += 4)
-		log_err("lockstep:   %3s %016lx %3s %016lx %3s %016lx %3s %016lx", name[i], ls->gpr[i],
-			name[i + 1], ls->gpr[i + 1], name[i + 2], ls->gpr[i + 2], name[i + 3],
-			ls->gpr[i + 3]);
+		log_err("lockstep:   %3s %016lx %3s %016lx %3s %016lx %3s %016lx", name[i],
+			ls->gpr[i], name[i + 1], ls->gpr[i + 1], name[i + 2], ls->gpr[i + 2],
+			name[i + 3], ls->gpr[i + 3]);
 	log_err("lockstep:   rip %016lx flags %lx", ls->rip, ls->rflags);
 }
 
 void ls_report(struct lockstep *ls, const char *why, const struct ls_byte *diff, unsigned n)
 {
 	log_err("lockstep: %s, after %lu instructions, in the %s at %#lx", why,
-		ls->ref->insn_count - ls->first_insn, ls->single ? "instruction" : "block", ls->rip);
+		ls->ref->insn_count - ls->first_insn, ls->single ? "instruction" : "block",
+		ls->rip);
 	log_err("lockstep: state in front of it:");
 	say_before(ls);
 	log_err("lockstep: guest code (%u instructions):", ls->count);
@@ -213,8 +284,8 @@ void ls_report(struct lockstep *ls, const char *why, const struct ls_byte *diff,
 	log_err("lockstep: what differs after it:");
 	say_state(ls->ref->s, ls->dbt.s);
 	for (unsigned i = 0; i < n; i++)
-		log_err("lockstep:   byte at guest-physical %#lx: interp %02x dbt %02x", diff[i].gpa,
-			diff[i].ref, diff[i].dbt);
+		log_err("lockstep:   byte at guest-physical %#lx: interp %02x dbt %02x",
+			diff[i].gpa, diff[i].ref, diff[i].dbt);
 	if (!ls->single) {
 		log_err("lockstep: the translation:");
 		dbt_dump_last(&ls->dbt);

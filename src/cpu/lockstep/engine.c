@@ -52,7 +52,10 @@ static void compare(struct lockstep *ls)
 
 	if (likely(same && n == 0))
 		return;
-	differs(ls, same ? "memory differs" : n ? "registers and memory differ" : "registers differ",
+	differs(ls,
+		same ? "memory differs"
+		: n  ? "registers and memory differ"
+		     : "registers differ",
 		diff, n);
 }
 
@@ -137,18 +140,15 @@ static void run_ref(struct lockstep *ls, unsigned k)
 		if (interp_run(v, target - before) == INTERP_SHUTDOWN)
 			return;
 	} while (v->insn_count < target &&
-		 (v->insn_count != before || atomic_load(&v->kick_pending) || atomic_load(&v->irq_hint)));
+		 (v->insn_count != before || atomic_load(&v->kick_pending) ||
+		  atomic_load(&v->irq_hint)));
 }
 
 static bool at_repeat(struct lockstep *ls)
 {
 	struct x86_insn i;
-	uint8_t buf[15];
-	uint32_t pf;
-	unsigned n = interp_fetch(ls->ref, ls->dbt.s->rip, buf, sizeof(buf), &pf);
 
-	return n && x86_decode(&i, X86_MODE_64, buf, n) > 0 && (i.attr & IA_STRING) &&
-	       i.rep != REP_NONE;
+	return ls_decode(ls, ls->dbt.s->rip, &i) && (i.attr & IA_STRING) && i.rep != REP_NONE;
 }
 
 static enum interp_result step(struct lockstep *ls)
@@ -195,7 +195,8 @@ static void check_all_memory(struct lockstep *ls)
 	lockstep_result.checks++;
 	ls->next_check = ls->ref->insn_count + lockstep_options.check_every;
 	if (n && (ls->gate || !lockstep_options.loop))
-		differs(ls, "memory nobody should have written differs (since the last look at all of it)",
+		differs(ls,
+			"memory nobody should have written differs (since the last look at all of it)",
 			diff, n);
 }
 
@@ -293,12 +294,14 @@ static void end(struct lockstep *ls, struct cpu_exit *x)
 
 	if (r->differences) {
 		x->reason = CPU_EXIT_ERROR;
-		snprintf(x->msg, sizeof(x->msg), "lockstep: interp and dbt differ after %lu instructions",
+		snprintf(x->msg, sizeof(x->msg),
+			 "lockstep: interp and dbt differ after %lu instructions",
 			 ls->ref->insn_count - ls->first_insn);
 	} else {
 		x->reason = CPU_EXIT_END;
-		snprintf(x->msg, sizeof(x->msg), "lockstep: %lu instructions, %lu blocks, 0 differences",
-			 r->insns, r->blocks);
+		snprintf(x->msg, sizeof(x->msg),
+			 "lockstep: %lu instructions, %lu blocks, 0 differences", r->insns,
+			 r->blocks);
 	}
 }
 
@@ -323,7 +326,8 @@ static bool boundary(struct lockstep *ls, struct cpu_exit *x)
 	if (!ls->ended && v->insn_count >= ls->next_check)
 		check_all_memory(ls);
 	lockstep_result.insns = v->insn_count - ls->first_insn;
-	if (!ls->ended && lockstep_options.limit && lockstep_result.insns >= lockstep_options.limit) {
+	if (!ls->ended && lockstep_options.limit &&
+	    lockstep_result.insns >= lockstep_options.limit) {
 		check_all_memory(ls);
 		ls->ended = true;
 	}
@@ -364,8 +368,9 @@ static void lockstep_close(struct vcpu *v)
 	if (!ls)
 		return;
 	if (r->differences == 0 && r->insns)
-		log_info("lockstep: %lu instructions, %lu blocks, 0 differences (%lu instructions the translator leaves to interp, %lu looks at all memory)",
-			 r->insns, r->blocks, r->alone, r->checks);
+		log_info(
+			"lockstep: %lu instructions, %lu blocks, 0 differences (%lu instructions the translator leaves to interp, %lu looks at all memory)",
+			r->insns, r->blocks, r->alone, r->checks);
 	if (ls->dbt.engine_priv)
 		engine_dbt.vcpu_close(&ls->dbt);
 	ls_record_close(ls);

@@ -10,18 +10,18 @@
 #include "loop/loop.h"
 
 struct lockstep_options {
-	uint64_t limit;       /* guest instructions after which the VM ends; 0: none */
-	uint64_t plant;       /* tests: the translation with this number is made wrong; 0: none */
+	uint64_t limit;	      /* guest instructions after which the VM ends; 0: none */
+	uint64_t plant;	      /* tests: the translation with this number is made wrong; 0: none */
 	uint64_t check_every; /* instructions between comparisons of all memory, default 2^20 */
-	struct loop *loop;    /* the devices'; their callbacks come between blocks only. May be NULL */
+	struct loop *loop; /* the devices'; their callbacks come between blocks only. May be NULL */
 };
 extern struct lockstep_options lockstep_options;
 
 /* What was done so far; of the last VM that ran. */
 struct lockstep_result {
-	uint64_t insns;  /* compared, all in all */
+	uint64_t insns;	 /* compared, all in all */
 	uint64_t blocks; /* translated blocks executed */
-	uint64_t alone;  /* instructions among them that the translator leaves to interp */
+	uint64_t alone;	 /* instructions among them that the translator leaves to interp */
 	uint64_t checks; /* comparisons of all memory */
 	uint64_t differences;
 };

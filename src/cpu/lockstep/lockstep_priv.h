@@ -15,8 +15,17 @@
 
 /* ---- recorded input and output (record.c) ---- */
 enum ls_event_kind {
-	LS_PIO_READ, LS_PIO_WRITE, LS_MMIO_READ, LS_MMIO_WRITE, LS_IRQ_PENDING, LS_IRQ_ACK,
-	LS_RDMSR, LS_WRMSR, LS_GET_TPR, LS_SET_TPR, LS_RANDOM,
+	LS_PIO_READ,
+	LS_PIO_WRITE,
+	LS_MMIO_READ,
+	LS_MMIO_WRITE,
+	LS_IRQ_PENDING,
+	LS_IRQ_ACK,
+	LS_RDMSR,
+	LS_WRMSR,
+	LS_GET_TPR,
+	LS_SET_TPR,
+	LS_RANDOM,
 };
 struct ls_event {
 	uint8_t kind, size;
@@ -26,9 +35,9 @@ struct ls_event {
 struct ls_record {
 	struct ls_event *ev;
 	unsigned n, cap, played;
-	bool mismatch;          /* dbt asked for something else than ref */
-	struct ls_event wrong;  /* what it asked for */
-	bool stop_at_end;       /* ref stopped inside a repeat: dbt must stop after as many accesses */
+	bool mismatch;	       /* dbt asked for something else than ref */
+	struct ls_event wrong; /* what it asked for */
+	bool stop_at_end; /* ref stopped inside a repeat: dbt must stop after as many accesses */
 };
 
 /* ---- memory (ram.c) ---- */
@@ -57,7 +66,7 @@ struct ls_ram {
 	struct ls_mark {
 		gpa_t gpa;
 		unsigned size;
-	} mark[LS_MARKS];         /* page-table entries that either engine marked, in this step */
+	} mark[LS_MARKS]; /* page-table entries that either engine marked, in this step */
 	unsigned nmarks;
 	bool failed;
 };
@@ -75,16 +84,16 @@ struct lockstep {
 	struct ls_record rec;
 	struct ls_ram ram;
 
-	uint64_t first_insn;  /* ref->insn_count at the start */
+	uint64_t first_insn; /* ref->insn_count at the start */
 	uint64_t next_check;
-	bool gate;            /* we closed the loop's gate */
-	bool kicked, hinted;  /* kick_pending and irq_hint, kept from instructions in progress */
-	bool ended;           /* a difference was reported, or the limit reached */
+	bool gate;	     /* we closed the loop's gate */
+	bool kicked, hinted; /* kick_pending and irq_hint, kept from instructions in progress */
+	bool ended;	     /* a difference was reported, or the limit reached */
 
 	/* in front of the current step, for the report */
 	uint64_t gpr[16], rip, rflags;
-	unsigned count;       /* instructions in it */
-	bool single;          /* it is one that dbt leaves to interp */
+	unsigned count; /* instructions in it */
+	bool single;	/* it is one that dbt leaves to interp */
 };
 
 /* ram.c */
@@ -111,6 +120,8 @@ const char *ls_event_text(char *buf, size_t n, const struct ls_event *e);
 /* compare.c */
 /* Are the two states the same? Fast. Differences that the architecture leaves open are evened out. */
 bool ls_state_same(struct lockstep *ls);
+/* The instruction at rip, as the reference sees it; false: it cannot be fetched, or is none. */
+bool ls_decode(struct lockstep *ls, gva_t rip, struct x86_insn *i);
 /* Says what differs, and where, on stderr. why: one line. */
 void ls_report(struct lockstep *ls, const char *why, const struct ls_byte *diff, unsigned n);
 

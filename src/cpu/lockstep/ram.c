@@ -249,11 +249,13 @@ int ls_ram_open(struct ls_ram *m, struct mem_map *ref, struct err *e)
 		return r;
 	m->ref_host = mem_ram_host(ref);
 	m->dbt_host = mem_ram_host(m->dbt);
-	m->listener = (struct mem_listener){ .added = region_added, .removed = region_removed,
+	m->listener = (struct mem_listener){ .added = region_added,
+					     .removed = region_removed,
 					     .dma_written = dma_written };
 	mem_listener_add(ref, &m->listener);
 	if (m->failed || m->nparts == 0)
-		return err_set(e, -ENOTSUP, "lockstep: this memory map has more regions than foreseen");
+		return err_set(e, -ENOTSUP,
+			       "lockstep: this memory map has more regions than foreseen");
 	copy_all(m);
 	return 0;
 }

@@ -123,7 +123,8 @@ static uint64_t ref_random(struct vcpu *v)
 
 static bool is_write(enum ls_event_kind kind)
 {
-	return kind == LS_PIO_WRITE || kind == LS_MMIO_WRITE || kind == LS_WRMSR || kind == LS_SET_TPR;
+	return kind == LS_PIO_WRITE || kind == LS_MMIO_WRITE || kind == LS_WRMSR ||
+	       kind == LS_SET_TPR;
 }
 
 /* The event dbt asks for; where it is not the one that was recorded, something harmless, noted. */
@@ -131,7 +132,8 @@ static struct ls_event play(struct lockstep *ls, enum ls_event_kind kind, uint64
 			    uint64_t val, unsigned size)
 {
 	struct ls_record *r = &ls->rec;
-	struct ls_event want = { (uint8_t)kind, (uint8_t)size, 0, addr, val }, *e = &r->ev[r->played];
+	struct ls_event want = { (uint8_t)kind, (uint8_t)size, 0, addr, val },
+			*e = &r->ev[r->played];
 
 	if (r->played == r->n || e->kind != kind || e->addr != addr || e->size != size ||
 	    (is_write(kind) && e->val != val)) {
@@ -244,14 +246,18 @@ void ls_record_open(struct lockstep *ls)
 
 	ls->rec.cap = MAX_EVENTS;
 	ls->io = ref->io;
-	ls->io_ref = (struct vcpu_io){ ls, ref_pio_read, ref_pio_write, ref_irq_pending, ref_irq_ack,
-				       ref_rdmsr, ref_wrmsr, ref_get_tpr, ref_set_tpr };
-	ls->io_dbt = (struct vcpu_io){ ls, dbt_pio_read, dbt_pio_write, dbt_irq_pending, dbt_irq_ack,
-				       dbt_rdmsr, dbt_wrmsr, dbt_get_tpr, dbt_set_tpr };
+	ls->io_ref = (struct vcpu_io){ ls,	    ref_pio_read, ref_pio_write, ref_irq_pending,
+				       ref_irq_ack, ref_rdmsr,	  ref_wrmsr,	 ref_get_tpr,
+				       ref_set_tpr };
+	ls->io_dbt = (struct vcpu_io){ ls,	    dbt_pio_read, dbt_pio_write, dbt_irq_pending,
+				       dbt_irq_ack, dbt_rdmsr,	  dbt_wrmsr,	 dbt_get_tpr,
+				       dbt_set_tpr };
 	ref->io = &ls->io_ref;
 	dbt->io = &ls->io_dbt;
-	ref->hooks = (struct vcpu_hooks){ .ram_written = ref_written, .entry_marked = ref_marked,
-					  .mmio_read = ref_mmio_read, .mmio_write = ref_mmio_write,
+	ref->hooks = (struct vcpu_hooks){ .ram_written = ref_written,
+					  .entry_marked = ref_marked,
+					  .mmio_read = ref_mmio_read,
+					  .mmio_write = ref_mmio_write,
 					  .random = ref_random };
 	/* the others are the translator's own */
 	dbt->hooks.entry_marked = dbt_marked;
@@ -272,8 +278,9 @@ void ls_record_close(struct lockstep *ls)
 const char *ls_event_text(char *buf, size_t n, const struct ls_event *e)
 {
 	static const char *const name[] = {
-		"port read", "port write", "MMIO read", "MMIO write", "interrupt look", "interrupt taken",
-		"rdmsr", "wrmsr", "TPR read", "TPR write", "random number",
+		"port read",	  "port write",	     "MMIO read",     "MMIO write",
+		"interrupt look", "interrupt taken", "rdmsr",	      "wrmsr",
+		"TPR read",	  "TPR write",	     "random number",
 	};
 
 	snprintf(buf, n, "%s %#llx size %u value %#llx", name[e->kind], (unsigned long long)e->addr,

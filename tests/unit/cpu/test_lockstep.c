@@ -78,10 +78,17 @@ static struct ls_fx *ls_new(unsigned cpl)
 	for (unsigned i = 0; i < 2; i++)
 		fx_put64(t->f, FX_PD + (16 + i) * 8, (MMIO_BASE + i * 2 * MiB) | 0x87);
 	interp_close(&t->f->v);
-	t->f->io = (struct vcpu_io){ .opaque = &t->f, .pio_read = pio_read, .pio_write = pio_write,
-				     .irq_pending = irq_pending, .irq_ack = irq_ack };
-	t->mmio = (struct mem_region){ .name = "device", .base = MMIO_BASE, .size = 4096, .fd = -1,
-				       .ops = &mmio_ops, .opaque = t };
+	t->f->io = (struct vcpu_io){ .opaque = &t->f,
+				     .pio_read = pio_read,
+				     .pio_write = pio_write,
+				     .irq_pending = irq_pending,
+				     .irq_ack = irq_ack };
+	t->mmio = (struct mem_region){ .name = "device",
+				       .base = MMIO_BASE,
+				       .size = 4096,
+				       .fd = -1,
+				       .ops = &mmio_ops,
+				       .opaque = t };
 	assert_int_equal(mem_region_add(t->f->mem, &t->mmio), 0);
 	t->f->v.engine = &engine_lockstep;
 	t->f->v.thread = pthread_self();
@@ -422,10 +429,10 @@ static void test_register(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mixed),    cmocka_unit_test(test_faults),
-		cmocka_unit_test(test_smc),      cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_mixed),	  cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_smc),	  cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_interrupt), cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_planted),  cmocka_unit_test(test_stray_write),
+		cmocka_unit_test(test_planted),	  cmocka_unit_test(test_stray_write),
 		cmocka_unit_test(test_register),
 	};
 
