@@ -13,8 +13,11 @@
 #include "cli/cli.h"
 
 #define MEMORY_DEFAULT (1 * GiB)
+#define DBT_CACHE_DEFAULT (64 * MiB)
+#define DBT_CACHE_MIN (1 * MiB)
 
 static const char *const console_names[] = { "serial", "virtio", NULL };
+static const char *const dump_names[] = { "none", "guest", "host", "both", NULL };
 
 static int set_lockstep(void *member, const char *value, const struct opt *o, struct err *e)
 {
@@ -86,10 +89,24 @@ const struct opt run_opt_table[] = {
 	  .offset = offsetof(struct run_opts, lockstep_plant),
 	  .min = 1,
 	  .max = INT64_MAX },
+	{ .name = "dbt-cache",
+	  .arg = "SIZE",
+	  .help = "memory for translated code (default 64M)",
+	  .set = opt_size,
+	  .offset = offsetof(struct run_opts, dbt_cache),
+	  .min = DBT_CACHE_MIN },
+	{ .name = "dump",
+	  .arg = "WHAT",
+	  .help = "prints translations on stderr: guest, host or both",
+	  .set = opt_enum,
+	  .offset = offsetof(struct run_opts, dump),
+	  .names = dump_names },
+	ROW("no-chain", NULL, opt_flag, no_chain, "translated blocks return to the run loop after each jump"),
 	ROW("no-reboot", NULL, opt_flag, no_reboot, "a guest's reset ends the program"),
 	ROW("no-invtsc", NULL, opt_flag, no_invtsc,
 	    "do not show an invariant TSC: Linux then takes kvm-clock"),
-	ROW("stats", NULL, opt_flag, stats, "print counters at the end"),
+	ROW("stats", NULL, opt_flag, stats, "print counters at the end (translated instructions are counted, which\n"
+	    "costs some speed)"),
 	ROW("verbose", NULL, opt_flag, verbose, "debug messages on stderr"),
 	ROW("help", NULL, opt_flag, help, "this text"),
 	{ .name = NULL },
@@ -220,7 +237,7 @@ int run_opts_parse(struct run_opts *o, int argc, char **argv, struct err *e)
 	int r;
 
 	*o = (struct run_opts){
-		.engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1
+		.engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1, .dbt_cache = DBT_CACHE_DEFAULT
 	};
 	r = opts_parse(run_opt_table, o, argc, argv, NULL, 0, &words, e);
 	if (r || o->help)
@@ -258,6 +275,11 @@ void run_opts_vmm(const struct run_opts *o, struct vmm_cfg *c)
 		.engine = o->engine,
 		.lockstep_limit = o->lockstep > 0 ? (uint64_t)o->lockstep : 0,
 		.lockstep_plant = (uint64_t)o->lockstep_plant,
+		.dbt_cache = o->dbt_cache,
+		.dbt_count = o->stats,
+		.dbt_no_chain = o->no_chain,
+		.dbt_dump_guest = o->dump & 1,
+		.dbt_dump_host = o->dump & 2,
 		.no_reboot = o->no_reboot,
 	};
 	for (unsigned i = 0; i < o->disk.n; i++)

@@ -14,7 +14,9 @@ struct run_opts {
 	int64_t lockstep_plant;
 	struct opt_list disk, net;
 	int console; /* 0 serial, 1 virtio */
-	bool no_reboot, stats, verbose, no_invtsc, help;
+	uint64_t dbt_cache;
+	int dump; /* 0 none, 1 guest, 2 host, 3 both */
+	bool no_chain, no_reboot, stats, verbose, no_invtsc, help;
 
 	/* Filled by run_opts_finish: */
 	const char *sink[MACHINE_CONSOLES];

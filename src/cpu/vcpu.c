@@ -6,7 +6,8 @@
 
 __thread struct vcpu *vcpu_self;
 
-const struct cpu_engine *const cpu_engines[] = { &engine_dbt, &engine_interp, &engine_lockstep, NULL };
+const struct cpu_engine *const cpu_engines[] = { &engine_dbt, &engine_interp, &engine_lockstep,
+						 NULL };
 
 void vcpu_kick(struct vcpu *v)
 {

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/stats.h"
+#include "cpu/dbt/dbt.h"
 #include "cpu/lockstep/lockstep.h"
 #include "vmm/vmm_priv.h"
 
@@ -399,6 +400,15 @@ static const struct machine_host *make_host(struct vmm *v, struct machine_host *
 	return h;
 }
 
+static void set_dbt_options(const struct vmm_cfg *cfg)
+{
+	dbt_options.cache_size = cfg->dbt_cache;
+	dbt_options.count = cfg->dbt_count;
+	dbt_options.no_chain |= cfg->dbt_no_chain;
+	dbt_options.dump_guest = cfg->dbt_dump_guest;
+	dbt_options.dump_host = cfg->dbt_dump_host;
+}
+
 struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err *e)
 {
 	struct vmm *v = calloc(1, sizeof(*v));
@@ -418,6 +428,7 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 	v->engine = choose_engine(cfg->engine, v->why, e);
 	if (!v->engine)
 		goto out;
+	set_dbt_options(cfg);
 	if (v->engine == &engine_lockstep) {
 		lockstep_options.limit = cfg->lockstep_limit;
 		lockstep_options.plant = cfg->lockstep_plant;

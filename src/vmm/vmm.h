@@ -25,6 +25,9 @@ struct vmm_cfg {
 	const char *engine;	 /* "auto", or a name, strictly */
 	uint64_t lockstep_limit; /* engine lockstep: instructions, 0: no limit */
 	uint64_t lockstep_plant; /* its tests: number of the translation that is made wrong, 0: none */
+	uint64_t dbt_cache;	 /* engine dbt: bytes of code memory */
+	bool dbt_count;		 /* count retired instructions, at some cost */
+	bool dbt_no_chain, dbt_dump_guest, dbt_dump_host;
 	bool no_reboot;
 	/* Guest console output, from any thread; must not block for ever. */
 	void (*console_out)(void *opaque, enum machine_console which, const uint8_t *buf, size_t n);

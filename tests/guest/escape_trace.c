@@ -45,8 +45,8 @@ static void allow(struct shared *s, const void *from, uint64_t size, bool writab
 	s->range[s->nrange++] = (struct esc_range){ (uint64_t)from, (uint64_t)from + size, writable };
 }
 
-/* What is said to fault does: no mapping of this process there that can be read. */
-static void nothing_mapped(const void *from, uint64_t size)
+/* What is said to fault does: this process has the range mapped with these rights and no others. */
+static void mapped_as(const void *from, uint64_t size, const char *want)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
 	unsigned long long a, b;
@@ -55,8 +55,8 @@ static void nothing_mapped(const void *from, uint64_t size)
 	BUG_ON(!f);
 	while (fgets(line, sizeof(line), f))
 		if (sscanf(line, "%llx-%llx %4s", &a, &b, rights) == 3 && a < (uint64_t)from + size &&
-		    b > (uint64_t)from && memcmp(rights, "---", 3)) {
-			fprintf(stderr, "escape: mapped where nothing should be: %s", line);
+		    b > (uint64_t)from && strcmp(rights, want)) {
+			fprintf(stderr, "escape: should be %s: %s", want, line);
 			_exit(3);
 		}
 	fclose(f);
@@ -68,11 +68,12 @@ static void describe(struct shared *s, const struct box *b)
 	struct dbt_mmu *m = &d->mmu;
 
 	allow(s, m->ram_rw, m->ram_size, true);
-	allow(s, m->ram_ro, m->ram_size, false);
-	nothing_mapped(m->guard, 2 * 4096);
+	mapped_as(m->ram_ro, m->ram_size, "r--s");
+	allow(s, m->ram_ro, m->ram_size, true); /* a write faults */
+	mapped_as(m->guard, 2 * 4096, "---p");
 	allow(s, m->guard, 2 * 4096, true);
 	/* where an access that does not fit its page goes */
-	nothing_mapped(m->window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES);
+	mapped_as(m->window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES, "---p");
 	allow(s, m->window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES, true);
 	allow(s, d->t, sizeof(*d->t), true);
 	allow(s, m->sup.base, 2 * DBT_HALF_BYTES, false);
@@ -135,8 +136,9 @@ NORETURN static void child(struct shared *s, uint64_t seed, unsigned cases, bool
 		esc_run(b, &s->current);
 		atomic_store(&s->done, i + 1);
 	}
-	nothing_mapped(d->mmu.guard, 2 * 4096);
-	nothing_mapped(d->mmu.window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES);
+	mapped_as(d->mmu.guard, 2 * 4096, "---p");
+	mapped_as(d->mmu.window + 2 * DBT_ALIAS_BYTES, DBT_WINDOW_BYTES - 2 * DBT_ALIAS_BYTES,
+		  "---p");
 	_exit(0);
 }
 

@@ -3,6 +3,7 @@
 import atexit
 import hashlib
 import os
+import pty
 import re
 import select
 import shutil
@@ -10,9 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
+NOBODY = 65534
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MKCPIO = os.path.join(TOP, "tools/guest/mkcpio")
 RING3 = os.environ.get("RING3", os.path.join(TOP, "build", "ring3"))
 LONG = os.environ.get("R3_LONG") == "1"
 XDG = os.environ.get("XDG_CACHE_HOME", "")
@@ -32,6 +36,36 @@ def work(name):
 
 def cache(name):
     return os.path.join(CACHE, name)
+
+
+def drop_root(*files):
+    """From root to an ordinary user: what the tests need is first put where that user can read it.
+
+    Returns where the files are then."""
+    global CACHE, RING3, MKCPIO
+    if os.geteuid() != 0:
+        return files
+    here = tempfile.mkdtemp(prefix="ring3-test-in.")
+    owner = os.getpid()
+    os.chmod(here, 0o755)
+    for name in os.listdir(CACHE):
+        if re.match(r"(vmlinu|initrd)", name):
+            try:
+                os.link(cache(name), os.path.join(here, name))
+            except OSError:
+                shutil.copy(cache(name), here)
+    RING3, MKCPIO = (shutil.copy(f, here) for f in (RING3, MKCPIO))
+    files = [shutil.copy(f, here) for f in files]
+    for folder in (here, WORK):
+        os.chown(folder, NOBODY, NOBODY)
+    CACHE = here
+    os.environ.update(HOME=WORK, XDG_CACHE_HOME=WORK)
+    os.symlink(here, work("ring3"))  # the default guest
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(here, ignore_errors=True))
+    return files
 
 
 class Tap:
@@ -93,7 +127,7 @@ def initrd(flavour, script=None, files=()):
             f.write(script)
         args.append(f"ring3.sh={path}:755")
     args += [f"{name}={path}:{mode:o}" for name, path, mode in files]
-    subprocess.run([os.path.join(TOP, "tools/guest/mkcpio"), out + ".cpio", *args], check=True)
+    subprocess.run([MKCPIO, out + ".cpio", *args], check=True)
     with open(out, "wb") as f:
         for part in (cache(f"initrd-{flavour}.img"), out + ".cpio"):
             with open(part, "rb") as p:
@@ -102,25 +136,38 @@ def initrd(flavour, script=None, files=()):
 
 
 class Vm:
-    """One ring3 process; what it prints is kept in .out."""
+    """One ring3 process on pipes, or on a terminal of its own; what it prints is kept in .out."""
 
-    def __init__(self, *args, quiet=True, prefix=(), **popen):
-        argv = [*prefix, RING3, "run", *args]
+    def __init__(self, *args, quiet=True, tty=False, **popen):
+        argv = [RING3, "run", *args]
         if quiet and "--append" not in args:
             argv += ["--append", "quiet"]
         self.out = b""
         self.seen = 0
-        self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT, start_new_session=True, **popen)
+        self.slave = None
+        if tty:
+            self.input, self.slave = pty.openpty()
+            self.output = self.input
+            self.mode = termios.tcgetattr(self.slave)
+            popen.update(stdin=self.slave, stdout=self.slave, stderr=self.slave)
+        else:
+            popen.update(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.proc = subprocess.Popen(argv, start_new_session=True, **popen)
+        if not tty:
+            self.input, self.output = self.proc.stdin.fileno(), self.proc.stdout.fileno()
         atexit.register(self.kill)
 
     def read(self, seconds):
-        ready, _, _ = select.select([self.proc.stdout], [], [], max(seconds, 0))
+        """False at the end of its output; a terminal's end is the end of the process."""
+        ready, _, _ = select.select([self.output], [], [], max(min(seconds, 0.2) if self.slave else seconds, 0))
         if not ready:
-            return True
-        data = os.read(self.proc.stdout.fileno(), 1 << 16)
+            return self.slave is None or self.proc.poll() is None
+        data = os.read(self.output, 1 << 16)
         self.out += data
         return bool(data)
+
+    def terminal_restored(self):
+        return termios.tcgetattr(self.slave) == self.mode
 
     def until(self, pattern, seconds):
         """The match of a pattern in what came since the last one, or None."""
@@ -136,10 +183,12 @@ class Vm:
                 return None
 
     def send(self, text):
+        self.keys(text.encode() + b"\n")
+
+    def keys(self, data):
         try:
-            self.proc.stdin.write(text.encode() + b"\n")
-            self.proc.stdin.flush()
-        except BrokenPipeError:
+            os.write(self.input, data)
+        except OSError:
             pass
 
     def signal(self, number):

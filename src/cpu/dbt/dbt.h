@@ -8,13 +8,13 @@
 #include "cpu/vcpu.h"
 
 struct dbt_options {
-	uint64_t cache_size;   /* bytes of code memory, default 64 MiB */
-	bool no_chain;         /* every block ends at its first jump and returns to the run loop */
-	bool count;            /* count retired instructions (DBT_RETIRED), at some cost */
+	uint64_t cache_size; /* bytes of code memory, default 64 MiB */
+	bool no_chain;	     /* every block ends at its first jump and returns to the run loop */
+	bool count;	     /* count retired instructions (DBT_RETIRED), at some cost */
 	bool dump_guest, dump_host;
 	gva_t range_start, range_end; /* dump only blocks starting here; both 0: all */
-	bool lockstep;         /* what tells the time is left to interp */
-	bool perf_map;         /* write /tmp/perf-PID.map */
+	bool lockstep;		      /* what tells the time is left to interp */
+	bool perf_map;		      /* write /tmp/perf-PID.map */
 };
 extern struct dbt_options dbt_options;
 

@@ -37,15 +37,15 @@
 
 enum dbt_exit {
 	DBT_EXIT_NONE,
-	DBT_EXIT_LINK,   /* a direct jump not chained yet; arg: link index */
-	DBT_EXIT_CELL,   /* a link of user code across pages not resolved in this space; arg: cell */
+	DBT_EXIT_LINK, /* a direct jump not chained yet; arg: link index */
+	DBT_EXIT_CELL, /* a link of user code across pages not resolved in this space; arg: cell */
 	DBT_EXIT_LOOKUP, /* an indirect target not cached; RIP is the target */
-	DBT_EXIT_STEP,   /* interp is to execute the instruction at RIP */
-	DBT_EXIT_FAULT,  /* the instruction at RIP faulted on the host: interp is to execute it */
-	DBT_EXIT_REP,    /* a repeated string instruction at RIP met a page that is not in the table */
-	DBT_EXIT_KICK,   /* stopped at a boundary by a signal */
-	DBT_EXIT_IRQ,    /* IF became 1 and an interrupt waits; RIP is the next instruction */
-	DBT_EXIT_ABORT,  /* kicked before the first guest instruction: state in memory is intact */
+	DBT_EXIT_STEP,	 /* interp is to execute the instruction at RIP */
+	DBT_EXIT_FAULT,	 /* the instruction at RIP faulted on the host: interp is to execute it */
+	DBT_EXIT_REP, /* a repeated string instruction at RIP met a page that is not in the table */
+	DBT_EXIT_KICK,	/* stopped at a boundary by a signal */
+	DBT_EXIT_IRQ,	/* IF became 1 and an interrupt waits; RIP is the next instruction */
+	DBT_EXIT_ABORT, /* kicked before the first guest instruction: state in memory is intact */
 };
 
 struct dbt;
@@ -71,27 +71,27 @@ struct dbt_jc {
 /* The vCPU block: thread-local, addressed by generated code as fs:[dbt_fs_offset + field]. */
 struct dbt_tls {
 	struct x86_state st;
-	uint64_t mask_page;   /* bits 47:12: table index of an address */
+	uint64_t mask_page;	 /* bits 47:12: table index of an address */
 	uint64_t mask_misfit[6]; /* by log2 of the access size: where ea modulo it goes; [0]: one bit */
-	uint64_t mask_offset; /* bits 11:0 */
-	uint64_t mask_hash;   /* jump-cache index of a target address */
-	uint64_t mask_flags;  /* DBT_HOST_FLAGS */
+	uint64_t mask_offset;	   /* bits 11:0 */
+	uint64_t mask_hash;	   /* jump-cache index of a target address */
+	uint64_t mask_flags;	   /* DBT_HOST_FLAGS */
 	uint64_t mask_63, mask_31; /* bit offsets within an operand */
-	uint64_t flags;       /* DBT_HOST_FLAGS while outside generated code */
-	uint64_t sysflags;    /* the rest of RFLAGS, without IF */
-	uint32_t vif;         /* guest IF: 0 or X86_FL_IF */
-	uint32_t irq_wait;    /* an interrupt waits for IF */
-	uint32_t kick;        /* a signal came: do not enter */
+	uint64_t flags;		   /* DBT_HOST_FLAGS while outside generated code */
+	uint64_t sysflags;	   /* the rest of RFLAGS, without IF */
+	uint32_t vif;		   /* guest IF: 0 or X86_FL_IF */
+	uint32_t irq_wait;	   /* an interrupt waits for IF */
+	uint32_t kick;		   /* a signal came: do not enter */
 	uint32_t exit_reason, exit_arg;
 	uint32_t default_mxcsr;
 	uint64_t tmp0, tmp1;
 	uint32_t branch_row;  /* side-table row of the last indirect jump, call or return */
 	uint64_t overwritten; /* what the last indirect call's return address replaced */
 	uint64_t retired;     /* instructions, when counted */
-	uint64_t c_rsp;       /* C stack while in generated code */
+	uint64_t c_rsp;	      /* C stack while in generated code */
 	uint64_t ret_rsp;     /* return stack while outside */
 	uint64_t enter_pc;
-	uint64_t self;        /* linear address of this block */
+	uint64_t self;			     /* linear address of this block */
 	uint64_t gs_sup, gs_sup_ac, gs_user; /* tables of the current CR3 by view */
 	struct dbt_jc *jc_user, *jc_kernel;
 	/* fault report for the run loop */
@@ -110,43 +110,47 @@ extern int32_t dbt_fs_offset;
 #define DBT_MODE_USER BIT(0)
 #define DBT_MODE_NOFPU BIT(1) /* CR0.TS or EM: FP and SSE instructions go to interp */
 #define DBT_MODE_NOAVX BIT(2)
-#define DBT_MODE_SMAP BIT(3)  /* CR4.SMAP: STAC and CLAC change the table */
-#define DBT_MODE_TSD BIT(4)   /* RDTSC faults in user mode */
+#define DBT_MODE_SMAP BIT(3) /* CR4.SMAP: STAC and CLAC change the table */
+#define DBT_MODE_TSD BIT(4)  /* RDTSC faults in user mode */
 
 struct dbt_insn_map {
-	uint16_t host_off;  /* from block start: where its code begins */
-	uint16_t commit;    /* host_off..commit: state is that before the instruction, after fix */
+	uint16_t host_off; /* from block start: where its code begins */
+	uint16_t commit;   /* host_off..commit: state is that before the instruction, after fix */
 	uint16_t guest_off;
-	uint16_t fix_off;   /* the fix is needed from here on */
-	uint8_t fix;        /* enum dbt_fix */
+	uint16_t fix_off; /* the fix is needed from here on */
+	uint8_t fix;	  /* enum dbt_fix */
 	uint8_t flags;
 };
-enum dbt_fix { DBT_FIX_NONE, DBT_FIX_RDI_S1, /* guest RDI is in S1 */ DBT_FIX_PUSHED /* flags on the host stack */ };
+enum dbt_fix {
+	DBT_FIX_NONE,
+	DBT_FIX_RDI_S1,
+	/* guest RDI is in S1 */ DBT_FIX_PUSHED /* flags on the host stack */
+};
 #define DBT_MAP_SHADOW 1  /* not interruptible before this instruction */
 #define DBT_MAP_ALIGNED 2 /* faults when its memory operand is not aligned */
 
 struct dbt_block {
 	gva_t va;
-	uint64_t ram_off;       /* offset of its first byte in guest RAM's memfd */
-	uint64_t ram_off2;      /* of the second page when the code spans two; else UINT64_MAX */
+	uint64_t ram_off;  /* offset of its first byte in guest RAM's memfd */
+	uint64_t ram_off2; /* of the second page when the code spans two; else UINT64_MAX */
 	uint32_t mode;
 	bool valid;
 	bool global;
 	uint16_t guest_len, ninsn;
 	uint8_t *host, *host_end; /* writable alias */
-	uint8_t *checked;       /* entry that compares S0 with va first; NULL until asked for */
-	uint32_t map;             /* first of ninsn rows of d->map */
+	uint8_t *checked;	  /* entry that compares S0 with va first; NULL until asked for */
+	uint32_t map;		  /* first of ninsn rows of d->map */
 	uint32_t ret_site, nret;  /* range of d->ret_site: offsets from host of its return sites */
 	struct dbt_block *hash_next, *page_next, *page2_next;
-	uint32_t in_head;       /* links that jump here */
-	uint32_t out_head;      /* links that leave */
+	uint32_t in_head;  /* links that jump here */
+	uint32_t out_head; /* links that leave */
 };
 
 /* A direct jump or call between blocks. */
 struct dbt_link {
 	gva_t target;
-	uint8_t *rel;            /* rel32 to patch */
-	uint8_t *stub;           /* where it goes while unlinked */
+	uint8_t *rel;  /* rel32 to patch */
+	uint8_t *stub; /* where it goes while unlinked */
 	struct dbt_block *from, *to;
 	uint32_t in_next, out_next;
 };
@@ -155,10 +159,13 @@ struct dbt_link {
 struct dbt_fcache {
 	uint8_t *rw, *rx;
 	size_t size;
-	uint8_t *next;      /* bump pointer, writable alias */
+	uint8_t *next; /* bump pointer, writable alias */
 	uint8_t *after_stubs;
 };
-static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw) { return rw - f->rw + f->rx; }
+static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw)
+{
+	return rw - f->rw + f->rx;
+}
 
 /* ---- address translation (mmu.c, space.c) ---- */
 /* Where host addresses of guest accesses lie: see half.c. */
@@ -168,7 +175,7 @@ static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw) { return 
 #define DBT_ALIAS_BYTES BIT(39) /* room for each alias of RAM */
 
 #define DBT_SPACES 12u
-#define DBT_HALF_BYTES (256 * GiB)              /* table bytes for one half of the address space */
+#define DBT_HALF_BYTES (256 * GiB) /* table bytes for one half of the address space */
 #define DBT_HALF_ENTRIES (DBT_HALF_BYTES / 8)
 #define DBT_CHUNK_BYTES (64 * KiB)
 
@@ -177,15 +184,15 @@ static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw) { return 
  * tables' memfd; the C side reaches it through an alias that is always writable.
  */
 struct dbt_half {
-	uint64_t *entry;       /* alias for C */
-	uint64_t first_index;  /* table index of entry[0]: 0 or 2^35 */
-	uint64_t *log;         /* indices filled since the last flush */
+	uint64_t *entry;      /* alias for C */
+	uint64_t first_index; /* table index of entry[0]: 0 or 2^35 */
+	uint64_t *log;	      /* indices filled since the last flush */
 	uint32_t nlog, cap_log;
-	uint8_t *chunk_ready;  /* bitmap: chunk holds entries */
-	uint32_t *chunk;       /* the ready ones */
+	uint8_t *chunk_ready; /* bitmap: chunk holds entries */
+	uint32_t *chunk;      /* the ready ones */
 	uint32_t nchunk, cap_chunk;
-	uint8_t large;         /* 1: holds fragments of 2 MiB pages, 2: of 1 GiB pages */
-	bool nonglobal;        /* kernel half: holds mappings without the global bit */
+	uint8_t large;	/* 1: holds fragments of 2 MiB pages, 2: of 1 GiB pages */
+	bool nonglobal; /* kernel half: holds mappings without the global bit */
 };
 
 /* A translation table as generated code sees it through GS: lower half, then upper half. */
@@ -196,13 +203,13 @@ struct dbt_table {
 
 /* What one CR3 (frame and PCID) maps in the lower half. */
 struct dbt_space {
-	uint64_t key;          /* CR3 frame | PCID; UINT64_MAX: free */
-	uint64_t stamp;        /* last use */
-	struct dbt_half half;  /* pages with U=1 only */
-	struct dbt_table user; /* view: user privilege */
+	uint64_t key;		 /* CR3 frame | PCID; UINT64_MAX: free */
+	uint64_t stamp;		 /* last use */
+	struct dbt_half half;	 /* pages with U=1 only */
+	struct dbt_table user;	 /* view: user privilege */
 	struct dbt_table sup_ac; /* view: supervisor with EFLAGS.AC under SMAP */
-	struct dbt_jc *jc;     /* for user code */
-	uint64_t *cell;        /* links across pages; DBT_MAX_CELLS */
+	struct dbt_jc *jc;	 /* for user code */
+	uint64_t *cell;		 /* links across pages; DBT_MAX_CELLS */
 	uint32_t *cell_used;
 	uint32_t ncell_used;
 };
@@ -214,19 +221,19 @@ struct dbt_rmap {
 };
 
 struct dbt_mmu {
-	uint8_t *ram_rw, *ram_ro;    /* aliases of all guest RAM, guard pages on both sides */
+	uint8_t *ram_rw, *ram_ro; /* aliases of all guest RAM, guard pages on both sides */
 	uint64_t ram_size;
-	uint8_t *window;             /* DBT_WINDOW_BYTES of address space, everything below lies in it */
-	uint8_t *guard;              /* pages never mapped: where absent entries point */
-	uint8_t *alias;              /* writable view of the tables' memfd */
+	uint8_t *window; /* DBT_WINDOW_BYTES of address space, everything below lies in it */
+	uint8_t *guard;	 /* pages never mapped: where absent entries point */
+	uint8_t *alias;	 /* writable view of the tables' memfd */
 	int fd;
-	struct dbt_half kernel;      /* upper half, shared by all supervisor tables */
-	struct dbt_half sup_low;     /* lower half seen by supervisor code outside SMAP's AC window */
+	struct dbt_half kernel;	 /* upper half, shared by all supervisor tables */
+	struct dbt_half sup_low; /* lower half seen by supervisor code outside SMAP's AC window */
 	struct dbt_table sup;
 	struct dbt_space space[DBT_SPACES];
 	struct dbt_space *cur;
 	uint64_t stamp;
-	uint32_t *rmap_head;         /* by RAM page: writable entries that map it; 0: none */
+	uint32_t *rmap_head; /* by RAM page: writable entries that map it; 0: none */
 	struct dbt_rmap *rmap;
 	uint32_t rmap_next, rmap_cap;
 };
@@ -254,23 +261,23 @@ struct dbt_kcode {
 
 struct dbt {
 	struct vcpu *v;
-	struct dbt_tls *t;            /* NULL until the vCPU's thread runs */
-	struct x86_state *initial;    /* where the state was before */
+	struct dbt_tls *t;	   /* NULL until the vCPU's thread runs */
+	struct x86_state *initial; /* where the state was before */
 	struct dbt_jc *jc_kernel;
 	struct dbt_fcache fc;
 	struct dbt_mmu mmu;
 	struct mem_listener listener;
 
 	/* Pools: reserved whole, touched as they grow, emptied together with the code cache. */
-	struct dbt_block *block;      /* in ascending order of host address; 0 unused */
-	struct dbt_link *link;        /* 0 unused */
+	struct dbt_block *block; /* in ascending order of host address; 0 unused */
+	struct dbt_link *link;	 /* 0 unused */
 	struct dbt_insn_map *map;
 	uint32_t *ret_site;
 	struct dbt_kcode *kcode;
-	gva_t *cell_target;           /* by cell */
+	gva_t *cell_target; /* by cell */
 	uint32_t nblock, nlink, nmap, nret_site, nkcode, ncell;
 	uint32_t kcode_hash[DBT_KCODE_HASH];
-	struct dbt_block **hash;      /* by (ram_off, va, mode) */
+	struct dbt_block **hash; /* by (ram_off, va, mode) */
 
 	struct dbt_ram {
 		gpa_t base;
@@ -278,33 +285,34 @@ struct dbt {
 	} ram[8];
 	unsigned nram;
 	uint64_t ram_pages;
-	_Atomic uint8_t *page_code;   /* by RAM page: DBT_CODE_* */
+	_Atomic uint8_t *page_code;	/* by RAM page: DBT_CODE_* */
 	struct dbt_block **page_blocks; /* by RAM page */
 
 	/* Stubs, writable alias; the rx ones are addresses to jump to. */
 	uint8_t *stub_leave, *stub_link, *stub_cell, *stub_step, *stub_irq, *stub_rep;
-	uint8_t *leave_saved;         /* inside stub_leave, once the general registers are saved */
-	uint8_t *stub_miss;           /* S0 is a guest target the jump cache lacks */
-	uint8_t *stub_jump[2];        /* jump through the cache to S0: kernel, user */
-	uint8_t *stub_jc_miss;        /* rx */
-	uint8_t *ret_top[2];          /* initial return-stack pointers: kernel, user */
-	uint8_t *ret_stack[2];        /* lowest usable address */
-	uint64_t ret_user_saved;      /* user return stack while the kernel runs */
+	uint8_t *leave_saved;	 /* inside stub_leave, once the general registers are saved */
+	uint8_t *stub_miss;	 /* S0 is a guest target the jump cache lacks */
+	uint8_t *stub_jump[2];	 /* jump through the cache to S0: kernel, user */
+	uint8_t *stub_jc_miss;	 /* rx */
+	uint8_t *ret_top[2];	 /* initial return-stack pointers: kernel, user */
+	uint8_t *ret_stack[2];	 /* lowest usable address */
+	uint64_t ret_user_saved; /* user return stack while the kernel runs */
 	uint8_t *enter, *enter_from, *enter_to, *enter_abort; /* rx */
-	uint8_t *rep_from, *rep_to;   /* rx: stub_rep after its look at kick */
+	uint8_t *rep_from, *rep_to; /* rx: stub_rep after its look at kick */
 
-	uint64_t step_page;           /* RAM page interp was last let decode, UINT64_MAX: none */
-	gva_t step_va;                /* and its address */
-	bool user_ring;               /* whose return stack ret_rsp is */
-	struct dbt_block *last;       /* run by dbt_run_one_block */
-	uint64_t flushes;             /* of the code cache */
-	struct dbt_block *misfit;     /* faulted on an access that is not aligned: to be translated anew */
-	uint32_t *unaligned;          /* hash set of RAM offsets of instructions known for that */
+	uint64_t step_page;	/* RAM page interp was last let decode, UINT64_MAX: none */
+	gva_t step_va;		/* and its address */
+	bool user_ring;		/* whose return stack ret_rsp is */
+	struct dbt_block *last; /* run by dbt_run_one_block */
+	uint64_t flushes;	/* of the code cache */
+	struct dbt_block
+		*misfit;     /* faulted on an access that is not aligned: to be translated anew */
+	uint32_t *unaligned; /* hash set of RAM offsets of instructions known for that */
 	uint64_t refault_pc, refault_addr; /* last host fault that a fill answered */
 	uint8_t *altstack;
 	size_t altstack_size;
 
-	pthread_mutex_t dma_lock;     /* pages written by devices, any thread */
+	pthread_mutex_t dma_lock; /* pages written by devices, any thread */
 	uint64_t dma_page[256];
 	unsigned ndma;
 	bool dma_all;
@@ -345,7 +353,8 @@ void dbt_block_dump(struct dbt *d, const struct dbt_block *b, bool guest, bool h
 
 /* lookup.c */
 struct dbt_block *dbt_lookup(struct dbt *d, gva_t va, uint32_t mode);
-struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va, uint32_t mode);
+struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va,
+			   uint32_t mode);
 struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc);
 /* 15 bytes of guest code at `off` in the block; zeros beyond what the block knows to be mapped. */
 void dbt_block_code(struct dbt *d, const struct dbt_block *b, unsigned off, uint8_t code[15]);
@@ -363,7 +372,8 @@ void dbt_cells_clear(struct dbt *d, struct dbt_space *s);
 uint64_t dbt_fetch_off(struct dbt *d, gva_t va, unsigned probe, bool *global);
 
 /* link.c */
-uint32_t dbt_link_new(struct dbt *d, struct dbt_block *from, gva_t target, uint8_t *rel, uint8_t *stub);
+uint32_t dbt_link_new(struct dbt *d, struct dbt_block *from, gva_t target, uint8_t *rel,
+		      uint8_t *stub);
 void dbt_link_to(struct dbt *d, uint32_t l, struct dbt_block *to);
 void dbt_block_invalidate(struct dbt *d, struct dbt_block *b);
 
@@ -397,7 +407,10 @@ void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h);
 void dbt_half_clear_page(struct dbt_mmu *m, struct dbt_half *h, gva_t va);
 /* Value of an entry that sends an access in page `index` to host page `host`. */
 uint64_t dbt_entry_value(uint64_t index, const uint8_t *host);
-static inline uint64_t dbt_index(gva_t va) { return (va >> 12) & (BIT(36) - 1); }
+static inline uint64_t dbt_index(gva_t va)
+{
+	return (va >> 12) & (BIT(36) - 1);
+}
 
 /* space.c: what CR3 loads and TLB invalidations do */
 void dbt_space_load(struct dbt *d, bool keep);

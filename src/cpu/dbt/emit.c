@@ -59,7 +59,8 @@ void emit_modrm_mem(struct emit *e, unsigned reg, struct host_mem m)
 		mod = m.disp == (int8_t)m.disp ? 1 : 2;
 	emit_u8(e, mod << 6 | (reg & 7u) << 3 | (sib ? 4 : base));
 	if (sib)
-		emit_u8(e, (unsigned)m.scale << 6 | (m.index == H_NONE ? 4 : m.index & 7u) << 3 | base);
+		emit_u8(e, (unsigned)m.scale << 6 | (m.index == H_NONE ? 4 : m.index & 7u) << 3 |
+				   base);
 	if (mod == 1)
 		emit_u8(e, (uint8_t)m.disp);
 	else if (mod == 2)
@@ -304,8 +305,8 @@ static void guest_vex(struct emit *e, const struct x86_insn *i, const struct emi
 
 	emit_u8(e, 0xc4);
 	emit_u8(e, i->map | (reg < 8 ? 0x80u : 0) | (x ? 0 : 0x40u) | (b ? 0 : 0x20u));
-	emit_u8(e, (i->vex_w ? 0x80u : 0) | (~(unsigned)s->vvvv & 15u) << 3 |
-			   (i->vex_l ? 4u : 0) | pp);
+	emit_u8(e, (i->vex_w ? 0x80u : 0) | (~(unsigned)s->vvvv & 15u) << 3 | (i->vex_l ? 4u : 0) |
+			   pp);
 	emit_u8(e, i->opcode);
 }
 

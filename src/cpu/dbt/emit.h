@@ -14,8 +14,25 @@
 
 #include "x86/insn.h"
 
-enum host_reg { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI,
-                H_R8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15, H_NONE = 0xff };
+enum host_reg {
+	H_RAX,
+	H_RCX,
+	H_RDX,
+	H_RBX,
+	H_RSP,
+	H_RBP,
+	H_RSI,
+	H_RDI,
+	H_R8,
+	H_R9,
+	H_R10,
+	H_R11,
+	H_R12,
+	H_R13,
+	H_R14,
+	H_R15,
+	H_NONE = 0xff
+};
 
 struct emit {
 	uint8_t *start, *p, *end;
@@ -24,7 +41,7 @@ struct emit {
 
 /* A host memory operand: [base + index << scale + disp], or seg:[...]. */
 struct host_mem {
-	uint8_t seg; /* 0, 0x64 (FS) or 0x65 (GS) */
+	uint8_t seg;		    /* 0, 0x64 (FS) or 0x65 (GS) */
 	uint8_t base, index, scale; /* H_NONE where absent */
 	int32_t disp;
 };
@@ -41,11 +58,12 @@ void emit_bytes(struct emit *e, const uint8_t *b, unsigned n);
 void emit_modrm_mem(struct emit *e, unsigned reg, struct host_mem m);
 
 /* One-byte-opcode instruction `op` r64/r32, m (w: 64-bit). map: 0, 1 (0F). */
-void emit_op_mem(struct emit *e, bool w, unsigned map, unsigned op, unsigned reg, struct host_mem m);
+void emit_op_mem(struct emit *e, bool w, unsigned map, unsigned op, unsigned reg,
+		 struct host_mem m);
 void emit_op_reg(struct emit *e, bool w, unsigned map, unsigned op, unsigned reg, unsigned rm);
 
-void emit_mov_rr(struct emit *e, unsigned dst, unsigned src);     /* 64-bit */
-void emit_mov_rr32(struct emit *e, unsigned dst, unsigned src);   /* zero-extends */
+void emit_mov_rr(struct emit *e, unsigned dst, unsigned src);	  /* 64-bit */
+void emit_mov_rr32(struct emit *e, unsigned dst, unsigned src);	  /* zero-extends */
 void emit_load(struct emit *e, unsigned dst, struct host_mem m);  /* 64-bit */
 void emit_store(struct emit *e, struct host_mem m, unsigned src); /* 64-bit */
 void emit_load32(struct emit *e, unsigned dst, struct host_mem m);
@@ -53,8 +71,8 @@ void emit_store32(struct emit *e, struct host_mem m, unsigned src);
 void emit_load8(struct emit *e, unsigned dst, struct host_mem m); /* MOVZX r32, m8 */
 void emit_store_imm8(struct emit *e, struct host_mem m, unsigned v);
 void emit_store_imm32(struct emit *e, struct host_mem m, int32_t v); /* sign-extended to 64 bits */
-void emit_mov_imm(struct emit *e, unsigned dst, uint64_t v);      /* shortest MOV */
-void emit_lea(struct emit *e, unsigned dst, struct host_mem m);   /* 64-bit */
+void emit_mov_imm(struct emit *e, unsigned dst, uint64_t v);	     /* shortest MOV */
+void emit_lea(struct emit *e, unsigned dst, struct host_mem m);	     /* 64-bit */
 void emit_lea32(struct emit *e, unsigned dst, struct host_mem m);
 void emit_pext_mem(struct emit *e, unsigned dst, unsigned src, struct host_mem mask);
 void emit_pdep_mem(struct emit *e, unsigned dst, unsigned src, struct host_mem mask);
@@ -76,10 +94,10 @@ void emit_call_mem(struct emit *e, struct host_mem m);
 
 /* How emit_guest rewrites an instruction's operands. */
 struct emit_subst {
-	uint8_t reg;   /* ModRM.reg field or opcode register */
-	uint8_t rm;    /* ModRM.rm when it is a register */
+	uint8_t reg; /* ModRM.reg field or opcode register */
+	uint8_t rm;  /* ModRM.rm when it is a register */
 	uint8_t vvvv;
-	bool mem;      /* ModRM is memory: m */
+	bool mem; /* ModRM is memory: m */
 	struct host_mem m;
 };
 /*

@@ -54,7 +54,8 @@ static struct dbt_insn_map *locate(struct dbt *d, const uint8_t *pc, struct dbt_
 	return *b ? find_row(d, *b, pc) : NULL;
 }
 
-static void apply_fix(struct dbt *d, const struct dbt_block *b, const struct dbt_insn_map *m, greg_t *r)
+static void apply_fix(struct dbt *d, const struct dbt_block *b, const struct dbt_insn_map *m,
+		      greg_t *r)
 {
 	uint64_t off = (uint64_t)r[REG_RIP] - (uint64_t)dbt_rx(&d->fc, b->host);
 
@@ -167,7 +168,8 @@ static unsigned accesses(struct dbt *d, const struct x86_insn *i, gva_t rip, str
 		if (i->seg == X86_FS || i->seg == X86_GS)
 			va += s->seg[i->seg].base;
 		if ((i->id == X86_ID_BT || i->id == X86_ID_BTS || i->id == X86_ID_BTR ||
-		     i->id == X86_ID_BTC) && i->op[1].kind == OPK_GPR)
+		     i->id == X86_ID_BTC) &&
+		    i->op[1].kind == OPK_GPR)
 			va += bit_offset(i, s->gpr);
 		add_access(a, &n, va, o->size, (o->access & OPA_W) != 0);
 		break;
@@ -239,8 +241,9 @@ NORETURN static void lost(struct dbt *d, int sig, const siginfo_t *si, const gre
 {
 	const struct dbt_block *b = dbt_block_by_host(d, (const uint8_t *)r[REG_RIP]);
 
-	log_err("dbt: signal %d code %d address %p at host %#llx (code offset %#llx, block %#lx)", sig,
-		si->si_code, si->si_addr, r[REG_RIP], r[REG_RIP] - (greg_t)d->fc.rx, b ? b->va : 0);
+	log_err("dbt: signal %d code %d address %p at host %#llx (code offset %#llx, block %#lx)",
+		sig, si->si_code, si->si_addr, r[REG_RIP], r[REG_RIP] - (greg_t)d->fc.rx,
+		b ? b->va : 0);
 	abort();
 }
 

@@ -109,7 +109,6 @@ void dbt_half_set(struct dbt_mmu *m, struct dbt_half *h, uint64_t index, uint8_t
 	h->entry[index - h->first_index] = dbt_entry_value(index, host ? host : m->guard);
 }
 
-
 void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h)
 {
 	for (uint32_t i = 0; i < h->nlog; i++)

@@ -32,7 +32,8 @@ static void drop_page(struct dbt *d, const struct dbt_kcode *k)
 		bool first = b->ram_off >> 12 == k->ram_page;
 
 		next = first ? b->page_next : b->page2_next;
-		if (!(b->mode & DBT_MODE_USER) && (b->va & ~4095ull) == (first ? k->va : k->va - 4096))
+		if (!(b->mode & DBT_MODE_USER) &&
+		    (b->va & ~4095ull) == (first ? k->va : k->va - 4096))
 			dbt_block_invalidate(d, b);
 	}
 }

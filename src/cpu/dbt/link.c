@@ -6,12 +6,14 @@
 #include "base/stats.h"
 #include "cpu/dbt/dbt_priv.h"
 
-uint32_t dbt_link_new(struct dbt *d, struct dbt_block *from, gva_t target, uint8_t *rel, uint8_t *stub)
+uint32_t dbt_link_new(struct dbt *d, struct dbt_block *from, gva_t target, uint8_t *rel,
+		      uint8_t *stub)
 {
 	uint32_t n = d->nlink;
 
-	d->link[n] = (struct dbt_link){ .target = target, .rel = rel, .stub = stub, .from = from,
-					.out_next = from->out_head };
+	d->link[n] = (struct dbt_link){
+		.target = target, .rel = rel, .stub = stub, .from = from, .out_next = from->out_head
+	};
 	from->out_head = n;
 	d->nlink++;
 	return n;

@@ -18,7 +18,8 @@ static unsigned hash_of(uint64_t ram_off, gva_t va, uint32_t mode)
 	return (unsigned)(h >> 40) & (DBT_HASH_SIZE - 1);
 }
 
-struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va, uint32_t mode)
+struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, gva_t va,
+			   uint32_t mode)
 {
 	struct dbt_block *b = d->hash[hash_of(ram_off, va, mode)];
 
@@ -28,7 +29,8 @@ struct dbt_block *dbt_find(struct dbt *d, uint64_t ram_off, uint64_t ram_off2, g
 	return b;
 }
 
-static void page_insert(struct dbt *d, struct dbt_block *b, uint64_t ram_off, struct dbt_block **next)
+static void page_insert(struct dbt *d, struct dbt_block *b, uint64_t ram_off,
+			struct dbt_block **next)
 {
 	uint64_t page = ram_off >> 12;
 
@@ -138,7 +140,8 @@ void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx)
 }
 
 /* Code that goes on at `hit` when S0 is b's address, and to `miss` when not. NULL: no room. */
-static uint8_t *emit_checked(struct dbt *d, struct dbt_block *b, const uint8_t *hit, const uint8_t *miss)
+static uint8_t *emit_checked(struct dbt *d, struct dbt_block *b, const uint8_t *hit,
+			     const uint8_t *miss)
 {
 	struct emit e = { d->fc.next, d->fc.next, d->fc.rw + d->fc.size, false };
 

@@ -92,14 +92,16 @@ const struct x86_walk_mem dbt_walk_ops = { .read = walk_read, .cmpxchg = walk_cm
 
 static uint8_t *reserve(uint64_t size)
 {
-	uint8_t *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p =
+		mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
 
 static uint8_t *map_ram(struct dbt *d, uint8_t *at, int prot)
 {
-	uint8_t *p = mmap(at, d->mmu.ram_size, prot, MAP_SHARED | MAP_FIXED, mem_ram_fd(d->v->mem), 0);
+	uint8_t *p =
+		mmap(at, d->mmu.ram_size, prot, MAP_SHARED | MAP_FIXED, mem_ram_fd(d->v->mem), 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -185,20 +187,23 @@ int dbt_mmu_open(struct dbt *d, struct err *e)
 {
 	struct dbt_mmu *m = &d->mmu;
 
-	d->listener = (struct mem_listener){ .added = region_added, .removed = region_removed,
+	d->listener = (struct mem_listener){ .added = region_added,
+					     .removed = region_removed,
 					     .dma_written = dbt_smc_dma };
 	mem_listener_add(d->v->mem, &d->listener);
 	m->ram_size = mem_ram_size(d->v->mem);
 	d->ram_pages = m->ram_size >> 12;
 	if (m->ram_size > DBT_ALIAS_BYTES - 2 * GUARD_BYTES)
-		return err_set(e, -E2BIG, "engine dbt runs guests of less than 512 GiB; lower --memory");
+		return err_set(e, -E2BIG,
+			       "engine dbt runs guests of less than 512 GiB; lower --memory");
 	m->rmap_cap = 1u << 20;
 	m->rmap = malloc(m->rmap_cap * sizeof(*m->rmap));
 	m->rmap_head = calloc(d->ram_pages, sizeof(*m->rmap_head));
 	m->rmap_next = 1;
 	if (!m->rmap || !m->rmap_head || !window_open(d) || !tables_open(d))
-		return err_set(e, -ENOMEM,
-			       "cannot reserve address space for translation tables; raise ulimit -v");
+		return err_set(
+			e, -ENOMEM,
+			"cannot reserve address space for translation tables; raise ulimit -v");
 	return 0;
 }
 

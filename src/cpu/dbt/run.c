@@ -117,7 +117,8 @@ static void translate_x87_pointers(struct dbt *d)
 		fip = insn_at_host(d, fip, &i);
 		fop = fip && (i.attr & IA_X87) ? (uint16_t)((i.opcode & 7) << 8 | i.modrm) : 0;
 		if (fip && i.has_mem)
-			fdp = x86_ea(&i, d->t->st.gpr, fip + i.len); /* an offset: no segment base */
+			fdp = x86_ea(&i, d->t->st.gpr,
+				     fip + i.len); /* an offset: no segment base */
 		memcpy(image + 6, &fop, 2);
 		memcpy(image + 8, &fip, 8);
 		memcpy(image + 16, &fdp, 8);
@@ -153,7 +154,8 @@ static void allow_decoding(struct dbt *d, gva_t rip)
 
 	if (!x86_code64(&d->t->st))
 		rip += d->t->st.seg[X86_CS].base;
-	if ((rip & ~4095ull) == d->step_va && d->step_page != UINT64_MAX && (rip & 4095) <= 4096 - 15)
+	if ((rip & ~4095ull) == d->step_va && d->step_page != UINT64_MAX &&
+	    (rip & 4095) <= 4096 - 15)
 		return;
 	for (unsigned n = 0; n < 2; n++, rip = (rip | 4095) + 1) {
 		off = dbt_fetch_off(d, rip, X86_ACC_PROBE, &global);
@@ -293,8 +295,8 @@ static struct dbt_block *next_block(struct dbt *d)
 		dbt_link_to(d, link, b);
 	else if (reason == DBT_EXIT_LOOKUP)
 		dbt_jc_set(d, b);
-	else if (reason == DBT_EXIT_CELL && flushes == d->flushes && d->cell_target[link] == b->va &&
-		 (b->mode & DBT_MODE_USER))
+	else if (reason == DBT_EXIT_CELL && flushes == d->flushes &&
+		 d->cell_target[link] == b->va && (b->mode & DBT_MODE_USER))
 		dbt_cell_set(d, link, b);
 	return b;
 }
@@ -307,10 +309,11 @@ static bool fill_for_rep(struct dbt *d)
 	struct x86_insn i;
 	unsigned n = interp_fetch(d->v, d->t->st.rip, op, sizeof(op), &pf);
 
-	if (n == 0 || x86_decode(&i, X86_MODE_64, op, n) < 0 || i.opsize > 4096 - (gpr[X86_RDI] & 4095))
+	if (n == 0 || x86_decode(&i, X86_MODE_64, op, n) < 0 ||
+	    i.opsize > 4096 - (gpr[X86_RDI] & 4095))
 		return false;
-	if (i.id == X86_ID_MOVS && (i.opsize > 4096 - (gpr[X86_RSI] & 4095) ||
-				    !dbt_mmu_fill(d, gpr[X86_RSI], false)))
+	if (i.id == X86_ID_MOVS &&
+	    (i.opsize > 4096 - (gpr[X86_RSI] & 4095) || !dbt_mmu_fill(d, gpr[X86_RSI], false)))
 		return false;
 	return dbt_mmu_fill(d, gpr[X86_RDI], true);
 }
@@ -325,23 +328,16 @@ static enum interp_result run_translated(struct dbt *d)
 		return step(d);
 	enter(d, b);
 	switch (t->exit_reason) {
-	case DBT_EXIT_LINK:
-		t->st.rip = d->link[t->exit_arg].target;
-		return INTERP_OK;
-	case DBT_EXIT_CELL:
-		t->st.rip = d->cell_target[t->exit_arg];
-		return INTERP_OK;
-	case DBT_EXIT_REP:
-		return fill_for_rep(d) ? INTERP_OK : step(d);
+	case DBT_EXIT_LINK: t->st.rip = d->link[t->exit_arg].target; return INTERP_OK;
+	case DBT_EXIT_CELL: t->st.rip = d->cell_target[t->exit_arg]; return INTERP_OK;
+	case DBT_EXIT_REP: return fill_for_rep(d) ? INTERP_OK : step(d);
 	case DBT_EXIT_FAULT:
 		if (d->misfit)
 			dbt_block_invalidate(d, d->misfit);
 		d->misfit = NULL;
 		return step(d);
-	case DBT_EXIT_STEP:
-		return step(d);
-	default:
-		return INTERP_OK;
+	case DBT_EXIT_STEP: return step(d);
+	default: return INTERP_OK;
 	}
 }
 
@@ -470,7 +466,8 @@ static int dbt_run(struct vcpu *v, struct cpu_exit *x)
 
 	if (ret) {
 		x->reason = CPU_EXIT_ERROR;
-		snprintf(x->msg, sizeof(x->msg), "dbt: cannot set up signal handling: %s", strerror(-ret));
+		snprintf(x->msg, sizeof(x->msg), "dbt: cannot set up signal handling: %s",
+			 strerror(-ret));
 		return 0;
 	}
 	for (;;) {
@@ -524,8 +521,9 @@ static bool pools(struct dbt *d)
 	d->page_blocks = pool(d->ram_pages * sizeof(*d->page_blocks));
 	d->jc_kernel = pool(sizeof(*d->jc_kernel));
 	d->nblock = d->nlink = d->nkcode = 1;
-	return d->block && d->link && d->map && d->ret_site && d->kcode && d->cell_target && d->unaligned && d->hash &&
-	       d->page_code && d->page_blocks && d->jc_kernel && return_stacks(d);
+	return d->block && d->link && d->map && d->ret_site && d->kcode && d->cell_target &&
+	       d->unaligned && d->hash && d->page_code && d->page_blocks && d->jc_kernel &&
+	       return_stacks(d);
 }
 
 static void unpool(void *p, size_t bytes)
@@ -578,7 +576,8 @@ static int dbt_open(void *vm, struct vcpu *v, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory for the translator");
 	if (v->index > 0) {
 		free(d);
-		return err_set(e, -ENOTSUP, "engine dbt runs one CPU in this version; use --cpus 1");
+		return err_set(e, -ENOTSUP,
+			       "engine dbt runs one CPU in this version; use --cpus 1");
 	}
 	v->engine_priv = d;
 	d->v = v;
@@ -597,13 +596,17 @@ static int dbt_open(void *vm, struct vcpu *v, struct err *e)
 		ret = dbt_stubs_emit(d);
 	if (ret) {
 		dbt_close(v);
-		return e && e->code ? ret : err_set(e, ret, "cannot set up the translator: %s", strerror(-ret));
+		return e && e->code ? ret
+				    : err_set(e, ret, "cannot set up the translator: %s",
+					      strerror(-ret));
 	}
 	for (unsigned i = 0; i < DBT_SPACES; i++)
 		dbt_jc_init(d->mmu.space[i].jc, d->stub_jc_miss);
 	dbt_jc_init(d->jc_kernel, d->stub_jc_miss);
-	v->hooks = (struct vcpu_hooks){ .tlb_flush = hook_flush, .tlb_flush_page = hook_flush_page,
-					.tlb_flush_pcid = hook_flush_pcid, .cr3_load = hook_cr3,
+	v->hooks = (struct vcpu_hooks){ .tlb_flush = hook_flush,
+					.tlb_flush_page = hook_flush_page,
+					.tlb_flush_pcid = hook_flush_pcid,
+					.cr3_load = hook_cr3,
 					.ram_written = hook_written };
 	return 0;
 }
@@ -613,9 +616,12 @@ static int dbt_probe(struct err *why)
 	unsigned a, b, c, dx;
 
 	if (!(getauxval(AT_HWCAP2) & 2))
-		return err_set(why, -ENOTSUP, "the host kernel or CPU lacks FSGSBASE (Linux 5.9 or newer on Ivy Bridge, Zen 2 or newer)");
+		return err_set(
+			why, -ENOTSUP,
+			"the host kernel or CPU lacks FSGSBASE (Linux 5.9 or newer on Ivy Bridge, Zen 2 or newer)");
 	if (!__get_cpuid_count(7, 0, &a, &b, &c, &dx) || !(b & bit_BMI2) || !(b & bit_AVX2))
-		return err_set(why, -ENOTSUP, "the host CPU lacks BMI2 or AVX2 (Haswell, Zen or newer have them)");
+		return err_set(why, -ENOTSUP,
+			       "the host CPU lacks BMI2 or AVX2 (Haswell, Zen or newer have them)");
 	if (!__get_cpuid_count(13, 1, &a, &b, &c, &dx) || !(a & 1))
 		return err_set(why, -ENOTSUP, "the host CPU lacks XSAVEOPT");
 	return 0;

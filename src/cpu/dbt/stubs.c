@@ -58,7 +58,7 @@ static void epilogue(struct emit *e)
 {
 	uint8_t *rel;
 
-	emit_op_mem(e, false, 1, 0xae, 2, TLS(default_mxcsr)); /* LDMXCSR */
+	emit_op_mem(e, false, 1, 0xae, 2, TLS(default_mxcsr));	 /* LDMXCSR */
 	emit_bytes(e, (const uint8_t[]){ 0xc5, 0xf8, 0x77 }, 3); /* VZEROUPPER */
 	/* TEST byte xsave[XSTATE_BV], 1; JZ: x87 is in its initial state */
 	emit_op_mem(e, false, 0, 0xf6, 0, TLS(st.xsave[512]));

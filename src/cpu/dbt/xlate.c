@@ -52,18 +52,18 @@ static bool is_interp_only(const struct x86_insn *i)
 	case X86_ID_MWAIT:
 	case X86_ID_XGETBV:
 	case X86_ID_STD:
-	case X86_ID_RSM:
-		return true;
-	default:
-		return (i->attr & (IA_VSIB | IA_PAIR)) != 0;
+	case X86_ID_RSM: return true;
+	default: return (i->attr & (IA_VSIB | IA_PAIR)) != 0;
 	}
 }
 
 /* BT family with a register bit offset: the operand extends to both sides of the address. */
 static bool is_bit_string(const struct x86_insn *i)
 {
-	return i->has_mem && (i->id == X86_ID_BT || i->id == X86_ID_BTS || i->id == X86_ID_BTR ||
-			      i->id == X86_ID_BTC) && i->op[1].kind == OPK_GPR;
+	return i->has_mem &&
+	       (i->id == X86_ID_BT || i->id == X86_ID_BTS || i->id == X86_ID_BTR ||
+		i->id == X86_ID_BTC) &&
+	       i->op[1].kind == OPK_GPR;
 }
 
 static enum xlate_result bit_string(struct xlate *x)
@@ -83,9 +83,13 @@ static enum xlate_result bit_string(struct xlate *x)
 	}
 	emit_mov_imm(e, S2, i->opsize == 8 ? 6 : 5);
 	/* SARX S1, r, S2 */
-	emit_bytes(e, (const uint8_t[]){ 0xc4, (uint8_t)(0x42 | (r < 8 ? 0x20 : 0)), (uint8_t)(0x82 | (~S2 & 15) << 3),
-					 0xf7, (uint8_t)(0xc0 | (S1 & 7) << 3 | (r & 7)) }, 5);
-	emit_lea(e, S0, (struct host_mem){ .base = S0, .index = S1, .scale = i->opsize == 8 ? 3 : 2 });
+	emit_bytes(e,
+		   (const uint8_t[]){ 0xc4, (uint8_t)(0x42 | (r < 8 ? 0x20 : 0)),
+				      (uint8_t)(0x82 | (~S2 & 15) << 3), 0xf7,
+				      (uint8_t)(0xc0 | (S1 & 7) << 3 | (r & 7)) },
+		   5);
+	emit_lea(e, S0,
+		 (struct host_mem){ .base = S0, .index = S1, .scale = i->opsize == 8 ? 3 : 2 });
 	xl_translate(x, i->opsize);
 	s.m = XL_MEM;
 	xl_get(x, S2, i->op[1].reg);
@@ -145,7 +149,8 @@ static enum xlate_result translate_one(struct xlate *x)
 		return XLATE_NEXT;
 	}
 	/* STAC and CLAC raise #UD, not #GP, in user mode, hence are not privileged by attribute. */
-	if ((i->attr & (IA_PRIV | IA_SENSITIVE | IA_FAR)) || i->id == X86_ID_STAC || i->id == X86_ID_CLAC)
+	if ((i->attr & (IA_PRIV | IA_SENSITIVE | IA_FAR)) || i->id == X86_ID_STAC ||
+	    i->id == X86_ID_CLAC)
 		return xl_system(x);
 	if (i->id == X86_ID_CLD) { /* clear already */
 		xl_commit(x);
@@ -223,7 +228,8 @@ static bool likely_unaligned(const struct xlate *x)
 {
 	const struct x86_insn *i = &x->i;
 
-	if (i->has_mem && (i->attr & (IA_SSE | IA_VEX)) && !(i->attr & IA_ALIGN) && i->op[0].size >= 16)
+	if (i->has_mem && (i->attr & (IA_SSE | IA_VEX)) && !(i->attr & IA_ALIGN) &&
+	    i->op[0].size >= 16)
 		return true;
 	return dbt_unaligned(x->d, x->b->ram_off + (x->va - x->b->va));
 }
@@ -321,7 +327,8 @@ void dbt_block_dump(struct dbt *d, const struct dbt_block *b, bool guest, bool h
 
 		if (x86_decode(&i, X86_MODE_64, ram + off, 15) > 0)
 			fprintf(stderr, "  %#lx: %s\n", b->va + off,
-				x86_disasm(text, sizeof(text), X86_MODE_64, i.bytes, i.len, b->va + off));
+				x86_disasm(text, sizeof(text), X86_MODE_64, i.bytes, i.len,
+					   b->va + off));
 	}
 	for (const uint8_t *p = b->host; host && p < b->host_end;) {
 		if (x86_decode(&i, X86_MODE_64, p, 15) < 0)
@@ -364,7 +371,8 @@ static bool crosses(struct dbt *d, gva_t va, uint64_t off)
 	unsigned left = 4096 - (unsigned)(va & 4095);
 	struct x86_insn i;
 
-	return left < 15 && x86_decode(&i, X86_MODE_64, mem_ram_host(d->v->mem) + off, left) == -EAGAIN;
+	return left < 15 &&
+	       x86_decode(&i, X86_MODE_64, mem_ram_host(d->v->mem) + off, left) == -EAGAIN;
 }
 
 /* One instruction too many, on a register that the block leaves alone: whoever compares must notice. */
@@ -396,8 +404,13 @@ struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode)
 	if (!room_left(d))
 		dbt_cache_flush(d);
 	x.b = &d->block[d->nblock];
-	*x.b = (struct dbt_block){ .va = va, .ram_off = off, .ram_off2 = UINT64_MAX, .mode = mode,
-				   .map = d->nmap, .ret_site = d->nret_site, .host = d->fc.next };
+	*x.b = (struct dbt_block){ .va = va,
+				   .ram_off = off,
+				   .ram_off2 = UINT64_MAX,
+				   .mode = mode,
+				   .map = d->nmap,
+				   .ret_site = d->nret_site,
+				   .host = d->fc.next };
 	if (crosses(d, va, off)) {
 		x.b->ram_off2 = dbt_fetch_off(d, (va | 4095) + 1, 0, &global2);
 		if (x.b->ram_off2 == UINT64_MAX)

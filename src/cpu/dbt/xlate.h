@@ -10,30 +10,30 @@ struct xlate {
 	struct dbt *d;
 	struct emit e;
 	struct dbt_block *b;
-	struct x86_insn i;      /* the instruction being translated */
-	gva_t va;               /* its address */
-	gva_t next;             /* of the following one */
+	struct x86_insn i; /* the instruction being translated */
+	gva_t va;	   /* its address */
+	gva_t next;	   /* of the following one */
 	uint32_t mode;
 	struct dbt_insn_map *m; /* its side-table row */
-	unsigned base;          /* host register that XL_MEM adds to S1: S0, or the guest's base register itself */
-	bool unaligned;         /* the instruction is known to access memory unaligned */
-	bool shadow;            /* the previous instruction was STI: no interrupt before this one */
-	struct xlate_pending {  /* code for the end of the block */
-		uint8_t *rel;   /* jump to it */
+	unsigned base; /* host register that XL_MEM adds to S1: S0, or the guest's base register itself */
+	bool unaligned;	       /* the instruction is known to access memory unaligned */
+	bool shadow;	       /* the previous instruction was STI: no interrupt before this one */
+	struct xlate_pending { /* code for the end of the block */
+		uint8_t *rel;  /* jump to it */
 		gva_t va;
 		enum { XL_PEND_LINK, XL_PEND_STEP, XL_PEND_IRQ } kind;
 	} pending[128];
 	unsigned npending;
-	uint8_t *count_disp;    /* displacement that counts the instructions since */
-	unsigned count_from;    /* number of instructions before it */
-	uint32_t written;       /* general registers the block writes */
+	uint8_t *count_disp; /* displacement that counts the instructions since */
+	unsigned count_from; /* number of instructions before it */
+	uint32_t written;    /* general registers the block writes */
 };
 
 enum xlate_result {
-	XLATE_NEXT,  /* go on with the following instruction */
-	XLATE_END,   /* the block has ended */
-	XLATE_STEP,  /* nothing was emitted: interp executes it */
-	XLATE_STOP,  /* emitted, but the block must end after it */
+	XLATE_NEXT, /* go on with the following instruction */
+	XLATE_END,  /* the block has ended */
+	XLATE_STEP, /* nothing was emitted: interp executes it */
+	XLATE_STOP, /* emitted, but the block must end after it */
 };
 
 /* Host register that holds guest register g, or H_NONE when it lives in memory. */

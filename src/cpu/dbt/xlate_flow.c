@@ -63,7 +63,9 @@ void xl_irq_check(struct xlate *x)
 void xl_across(struct xlate *x, gva_t target, bool call)
 {
 	uint32_t cell = dbt_cell_new(x->d, target);
-	struct host_mem m = { .seg = 0x65, .base = H_NONE, .index = H_NONE,
+	struct host_mem m = { .seg = 0x65,
+			      .base = H_NONE,
+			      .index = H_NONE,
 			      .disp = (int32_t)(cell * 8) - (int32_t)DBT_CELL_BYTES };
 
 	if (cell == DBT_MAX_CELLS) {
@@ -203,15 +205,11 @@ enum xlate_result xl_flow(struct xlate *x)
 	if (x->shadow)
 		return XLATE_STEP;
 	switch (x->i.id) {
-	case X86_ID_JCC:
-		return jcc(x);
+	case X86_ID_JCC: return jcc(x);
 	case X86_ID_LOOP:
-	case X86_ID_JCXZ:
-		return jump_rcx(x);
-	case X86_ID_RET:
-		return ret(x);
-	case X86_ID_CALL:
-		return x->i.attr & IA_INDIRECT ? call_indirect(x) : call_direct(x);
+	case X86_ID_JCXZ: return jump_rcx(x);
+	case X86_ID_RET: return ret(x);
+	case X86_ID_CALL: return x->i.attr & IA_INDIRECT ? call_indirect(x) : call_direct(x);
 	case X86_ID_JMP:
 		if (x->i.attr & IA_INDIRECT) {
 			indirect_target(x);
@@ -222,7 +220,6 @@ enum xlate_result xl_flow(struct xlate *x)
 			xl_exit_to(x, x->next + x->i.imm);
 		}
 		return XLATE_END;
-	default:
-		return XLATE_STEP;
+	default: return XLATE_STEP;
 	}
 }

@@ -45,8 +45,9 @@ static int32_t seg_base_offset(unsigned seg)
 static void offset_part(struct xlate *x)
 {
 	const struct x86_insn *i = &x->i;
-	struct host_mem m = { .base = H_NONE, .index = H_NONE, .scale = i->scale,
-			      .disp = (int32_t)i->disp };
+	struct host_mem m = {
+		.base = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (int32_t)i->disp
+	};
 
 	if (i->rip_rel || i->moffs || (i->base == 0xff && i->index == 0xff)) {
 		uint64_t a = (uint64_t)i->disp + (i->rip_rel ? x->next : 0);

@@ -171,8 +171,10 @@ static enum xlate_result lea(struct xlate *x)
 	/* LEA ignores segments. */
 	i->seg = X86_DS;
 	if (home != H_NONE && i->addrsize == 8 && !i->rip_rel && i->base != 0xff) {
-		struct host_mem m = { .base = (uint8_t)xl_read(x, i->base, S0), .index = H_NONE,
-				      .scale = i->scale, .disp = (int32_t)i->disp };
+		struct host_mem m = { .base = (uint8_t)xl_read(x, i->base, S0),
+				      .index = H_NONE,
+				      .scale = i->scale,
+				      .disp = (int32_t)i->disp };
 
 		if (i->index != 0xff)
 			m.index = (uint8_t)xl_read(x, i->index, S1);

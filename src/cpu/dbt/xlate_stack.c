@@ -76,7 +76,7 @@ static enum xlate_result pushf(struct xlate *x)
 
 	stack_slot(x, -8);
 	emit_lea(e, S0, XL_MEM);
-	emit_u8(e, 0x9c);                                        /* PUSHFQ */
+	emit_u8(e, 0x9c); /* PUSHFQ */
 	x->m->fix = DBT_FIX_PUSHED;
 	x->m->fix_off = (uint16_t)(e->p - x->b->host);
 	emit_bytes(e, (const uint8_t[]){ 0x41, 0x58 | (S2 & 7) }, 2); /* POP S2 */
@@ -136,17 +136,11 @@ enum xlate_result xl_stack(struct xlate *x)
 	if (x->i.opsize != 8)
 		return XLATE_STEP;
 	switch (x->i.id) {
-	case X86_ID_PUSH:
-		return push(x);
-	case X86_ID_POP:
-		return pop(x);
-	case X86_ID_LEAVE:
-		return leave(x);
-	case X86_ID_PUSHF:
-		return pushf(x);
-	case X86_ID_POPF:
-		return popf(x);
-	default:
-		return XLATE_STEP;
+	case X86_ID_PUSH: return push(x);
+	case X86_ID_POP: return pop(x);
+	case X86_ID_LEAVE: return leave(x);
+	case X86_ID_PUSHF: return pushf(x);
+	case X86_ID_POPF: return popf(x);
+	default: return XLATE_STEP;
 	}
 }

@@ -77,8 +77,7 @@ static enum xlate_result once(struct xlate *x)
 			move_host(x, 0x8a, H_RAX);
 		advance(x, H_RSI);
 		return XLATE_NEXT;
-	default:
-		return XLATE_STEP;
+	default: return XLATE_STEP;
 	}
 }
 
@@ -90,8 +89,9 @@ static enum xlate_result repeated(struct xlate *x)
 	if (x->shadow || (x->i.id != X86_ID_MOVS && x->i.id != X86_ID_STOS))
 		return XLATE_STEP;
 	emit_mov_imm(e, S0, x->va);
-	emit_mov_imm(e, S1, x->i.len | (uint32_t)x->i.opsize << 8 |
-				    (x->i.id == X86_ID_STOS ? DBT_REP_STOS : 0));
+	emit_mov_imm(e, S1,
+		     x->i.len | (uint32_t)x->i.opsize << 8 |
+			     (x->i.id == X86_ID_STOS ? DBT_REP_STOS : 0));
 	xl_commit(x);
 	emit_call(e, x->d->stub_rep);
 	return XLATE_NEXT;

@@ -92,20 +92,11 @@ static enum xlate_result mov_from_cr(struct xlate *x)
 	if (i->op[0].kind != OPK_GPR)
 		return XLATE_STEP;
 	switch (i->op[1].reg) {
-	case 0:
-		m = TLS(st.cr0);
-		break;
-	case 2:
-		m = TLS(st.cr2);
-		break;
-	case 3:
-		m = TLS(st.cr3);
-		break;
-	case 4:
-		m = TLS(st.cr4);
-		break;
-	default:
-		return XLATE_STEP;
+	case 0: m = TLS(st.cr0); break;
+	case 2: m = TLS(st.cr2); break;
+	case 3: m = TLS(st.cr3); break;
+	case 4: m = TLS(st.cr4); break;
+	default: return XLATE_STEP;
 	}
 	xl_commit(x);
 	emit_load(&x->e, S0, m);
@@ -122,19 +113,12 @@ enum xlate_result xl_system(struct xlate *x)
 	if (x->mode & DBT_MODE_USER)
 		return XLATE_STEP;
 	switch (x->i.id) {
-	case X86_ID_STI:
-		return sti(x);
-	case X86_ID_CLI:
-		return cli(x);
-	case X86_ID_STAC:
-		return set_ac(x, true);
-	case X86_ID_CLAC:
-		return set_ac(x, false);
-	case X86_ID_SWAPGS:
-		return swapgs(x);
-	case X86_ID_MOV_CR:
-		return mov_from_cr(x);
-	default:
-		return XLATE_STEP;
+	case X86_ID_STI: return sti(x);
+	case X86_ID_CLI: return cli(x);
+	case X86_ID_STAC: return set_ac(x, true);
+	case X86_ID_CLAC: return set_ac(x, false);
+	case X86_ID_SWAPGS: return swapgs(x);
+	case X86_ID_MOV_CR: return mov_from_cr(x);
+	default: return XLATE_STEP;
 	}
 }

@@ -23,7 +23,7 @@ static int bitmap_allows(struct vcpu *v, unsigned port, unsigned size)
 		return interp_gp0(v);
 	if (interp_lin_read(v, tr->base + at, &bits, 2, X86_ACC_R | X86_ACC_IMPLICIT) < 0)
 		return -1;
-	if ((bits >> (port & 7)) & ((1u << size) - 1))
+	if (((unsigned)bits >> (port & 7)) & ((1u << size) - 1))
 		return interp_gp0(v);
 	return 0;
 }

@@ -264,7 +264,7 @@ int vec_probe_store(struct vcpu *v, gva_t lin, unsigned size)
 {
 	(void)!interp_direct(v, lin, 1, X86_ACC_W);
 	if (!interp_of(v)->fault.pending && ((lin + size - 1) ^ lin) >> 12)
-		(void)!interp_direct(v, lin + size - 1, 1, X86_ACC_W);
+		(void)!interp_direct(v, (lin | 4095) + 1, 1, X86_ACC_W);
 	return interp_of(v)->fault.pending ? -1 : 0;
 }
 
