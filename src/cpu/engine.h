@@ -23,6 +23,7 @@ struct cpu_exit {
 
 struct cpu_engine {
 	const char *name; /* "interp" "dbt" "kvm" */
+	unsigned max_vcpus; /* 0: no limit of its own */
 	/* Can it run on this host? 0, or -errno with the reason in *why. */
 	int (*probe)(struct err *why);
 	int (*vm_open)(void **vm, struct mem_map *mem, struct err *e);

@@ -17,30 +17,41 @@
 #include "vmm/vmm_priv.h"
 
 /* NULL with *e when a named one cannot run here; why (160 bytes): why a better one was not taken. */
-static const struct cpu_engine *choose_engine(const char *name, char *why, struct err *e)
+/* 0 when the engine can run so many CPUs here; otherwise *no says why not. */
+static int usable(const struct cpu_engine *engine, unsigned cpus, struct err *no)
+{
+	if (engine->max_vcpus && cpus > engine->max_vcpus)
+		return err_set(no, -ENOTSUP, "it runs %u CPU in this version, not %u", engine->max_vcpus,
+			       cpus);
+	return engine->probe(no);
+}
+
+static const struct cpu_engine *choose_engine(const char *name, unsigned cpus, char *why,
+					      struct err *e)
 {
 	const struct cpu_engine *const *p;
+	bool any = strcmp(name, "auto") == 0;
 	char tried[128] = "";
 	struct err no;
 
 	for (p = cpu_engines; *p; p++) {
-		if (strcmp(name, "auto") != 0 && strcmp(name, (*p)->name) != 0)
+		if (!any && strcmp(name, (*p)->name) != 0)
 			continue;
 		no.msg[0] = 0;
-		if ((*p)->probe(&no) == 0) {
+		if (usable(*p, cpus, &no) == 0) {
 			snprintf(why, 160, "%s", tried);
 			return *p;
 		}
-		if (strcmp(name, "auto") != 0) {
-			err_set(e, -ENOTSUP, "engine %s cannot run here: %s", name, no.msg);
+		if (!any) {
+			err_set(e, -ENOTSUP, "engine %s cannot run this: %s", name, no.msg);
 			return NULL;
 		}
-		snprintf(tried, sizeof(tried), "%s cannot run here: %.80s", (*p)->name, no.msg);
+		snprintf(tried, sizeof(tried), "%s cannot run this: %.80s", (*p)->name, no.msg);
 	}
-	if (strcmp(name, "auto") == 0)
-		err_set(e, -ENOTSUP, "no engine can run here: %s", tried);
+	if (any)
+		err_set(e, -ENOTSUP, "no engine can run this: %s", tried);
 	else
-		err_set(e, -ENOTSUP, "there is no engine %s in this version", name);
+		err_set(e, -ENOTSUP, "there is no engine %s: use auto, dbt or interp", name);
 	return NULL;
 }
 
@@ -425,7 +436,7 @@ struct vmm *vmm_create(const struct vmm_cfg *cfg, struct loop *loop, struct err 
 	pthread_cond_init(&v->changed, NULL);
 	atomic_store(&v->phase, VMM_PAUSE);
 	fill_io(v);
-	v->engine = choose_engine(cfg->engine, v->why, e);
+	v->engine = choose_engine(cfg->engine, cfg->machine.cpus, v->why, e);
 	if (!v->engine)
 		goto out;
 	set_dbt_options(cfg);

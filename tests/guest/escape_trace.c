@@ -191,7 +191,20 @@ static void check(struct tracer *t, const struct user_regs_struct *u, const stru
 			x86_disasm(text, sizeof(text), X86_MODE_64, i->bytes, i->len, u->rip), t->s->current.form);
 }
 
-static void look(struct tracer *t, const struct user_regs_struct *u)
+/* Done here: a single step over POPFQ would make our trap flag the child's own. */
+static void popf(struct tracer *t, struct user_regs_struct *u, const struct x86_insn *i)
+{
+	uint64_t flags;
+
+	if (pread(t->mem, &flags, 8, (off_t)u->rsp) != 8)
+		t->bad++;
+	u->eflags = (flags & (X86_FL_ARITH | X86_FL_ID)) | X86_FL_R1 | X86_FL_IF;
+	u->rsp += 8;
+	u->rip += i->len;
+	ptrace(PTRACE_SETREGS, t->pid, NULL, u);
+}
+
+static void look(struct tracer *t, struct user_regs_struct *u)
 {
 	uint8_t code[15];
 	uint64_t g[16];
@@ -221,6 +234,10 @@ static void look(struct tracer *t, const struct user_regs_struct *u)
 		check(t, u, &i, u->rsp - 8, 8, true);
 	else if (i.id == X86_ID_POP || i.id == X86_ID_POPF || (i.attr & IA_RET))
 		check(t, u, &i, u->rsp, 8, false);
+	if (i.id == X86_ID_POPF) {
+		popf(t, u, &i);
+		look(t, u);
+	}
 }
 
 static bool get(const struct tracer *t, struct user_regs_struct *u)

@@ -115,7 +115,7 @@ static void translate_x87_pointers(struct dbt *d)
 		return;
 	if (fip - (uint64_t)d->fc.rx < d->fc.size) {
 		fip = insn_at_host(d, fip, &i);
-		fop = fip && (i.attr & IA_X87) ? (uint16_t)((i.opcode & 7) << 8 | i.modrm) : 0;
+		fop = (uint16_t)(fip && (i.attr & IA_X87) ? (i.opcode & 7) << 8 | i.modrm : 0);
 		if (fip && i.has_mem)
 			fdp = x86_ea(&i, d->t->st.gpr,
 				     fip + i.len); /* an offset: no segment base */
@@ -667,6 +667,7 @@ static int dbt_set_state(struct vcpu *v, const struct x86_state *s)
 
 const struct cpu_engine engine_dbt = {
 	.name = "dbt",
+	.max_vcpus = 1,
 	.probe = dbt_probe,
 	.vm_open = dbt_vm_open,
 	.vm_close = dbt_vm_close,

@@ -109,8 +109,8 @@ static bool integer_same(const struct x86_state *a, const struct x86_state *b)
 /* ---- x87, SSE, AVX ---- */
 
 enum {
-	XS_HEAD = 6,
-	XS_POINTERS = 6,
+	XS_HEAD = 16, /* with FOP and FIP */
+	XS_FDP = 16,
 	XS_MXCSR = 24,
 	XS_ST = 32,
 	XS_XMM = 160,
@@ -123,7 +123,7 @@ static const struct part {
 	const char *name;
 	unsigned bit, off, size, count, stride;
 } parts[] = {
-	{ "FCW/FSW/FTW", 0, 0, XS_HEAD, 1, 0 },
+	{ "FIP/FOP/FTW/FSW/FCW", 0, 0, XS_HEAD, 1, 0 },
 	{ "ST", 0, XS_ST, 10, 8, 16 },
 	{ "XMM", 1, XS_XMM, 16, 16, 16 },
 	{ "YMM high half", 2, XS_YMMH, 16, 16, 16 },
@@ -168,14 +168,10 @@ static bool vector_same(const struct x86_state *a, const struct x86_state *b)
 	return true;
 }
 
-/* The translator does not keep the x87 pointers (they would show host addresses). */
-static void drop_x87_pointers(struct x86_state *s)
+/* The translator knows where the last x87 operand was only while its address registers stay as they were. */
+static void even_out_fdp(const struct x86_state *a, struct x86_state *b)
 {
-	uint64_t *p = (uint64_t *)(void *)(s->xsave + 8);
-
-	if (p[0] | p[1] | s->xsave[6] | s->xsave[7]) {
-		memset(s->xsave + XS_POINTERS, 0, XS_MXCSR - XS_POINTERS);
-	}
+	memcpy(b->xsave + XS_FDP, a->xsave + XS_FDP, 8);
 }
 
 bool ls_state_same(struct lockstep *ls)
@@ -188,8 +184,7 @@ bool ls_state_same(struct lockstep *ls)
 	/* these the local APIC writes, which knows of one vCPU only */
 	b->apic_base = a->apic_base;
 	b->nmi_pending = a->nmi_pending;
-	drop_x87_pointers(a);
-	drop_x87_pointers(b);
+	even_out_fdp(a, b);
 	return integer_same(a, b) && vector_same(a, b);
 }
 

@@ -7,7 +7,6 @@
  * Accessed and dirty bits are set when an engine's own TLB misses, which is not at the same time: such marks are
  * left out of the comparison and given to the other side at the end of the step.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
