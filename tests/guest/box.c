@@ -137,7 +137,8 @@ static void build_tables(struct box *b)
 		box_map(b, BOX_KERNEL + i * 4096, i * 4096, BOX_P | BOX_W | BOX_G);
 	for (unsigned i = 0; i < BOX_PAGES_MAPPED; i++) {
 		box_map(b, BOX_CODE_VA + i * 4096, BOX_CODE + i * 4096, BOX_P | BOX_W | BOX_U);
-		box_map(b, BOX_DATA_VA + i * 4096, BOX_DATA + i * 4096, BOX_P | BOX_W | BOX_U | BOX_NX);
+		box_map(b, BOX_DATA_VA + i * 4096, BOX_DATA + i * 4096,
+			BOX_P | BOX_W | BOX_U | BOX_NX);
 	}
 }
 
@@ -153,8 +154,13 @@ void box_gate(struct box *b, unsigned vector, uint64_t va, unsigned dpl)
 
 static void build_descriptors(struct box *b)
 {
-	static const uint64_t gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff,
-		                        0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff };
+	static const uint64_t gdt[] = { 0,
+					0,
+					0x00af9b000000ffff,
+					0x00cf93000000ffff,
+					0x00cffb000000ffff,
+					0x00cff3000000ffff,
+					0x00affb000000ffff };
 	uint64_t tss = BOX_KERNEL + BOX_TSS;
 
 	memcpy(b->ram + BOX_GDT, gdt, sizeof(gdt));
@@ -181,13 +187,15 @@ void box_reset(struct box *b, unsigned cpl)
 	x86_state_reset(s);
 	s->cr0 = X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG;
 	s->cr3 = BOX_PML4;
-	s->cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_FSGSBASE |
-		 X86_CR4_OSXSAVE;
+	s->cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+		 X86_CR4_FSGSBASE | X86_CR4_OSXSAVE;
 	s->efer = X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
 	s->xcr0 = X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX;
 	s->gdtr = (struct x86_dtable){ BOX_KERNEL + BOX_GDT, 0x7f };
 	s->idtr = (struct x86_dtable){ BOX_KERNEL + BOX_IDT, 0xfff };
-	s->tr = (struct x86_seg){ .sel = TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = BOX_KERNEL + BOX_TSS };
+	s->tr = (struct x86_seg){
+		.sel = TSS_SEL, .attr = 0x8b, .limit = 0x67, .base = BOX_KERNEL + BOX_TSS
+	};
 	s->ldtr = (struct x86_seg){ 0 };
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
 		s->seg[i] = flat(cpl ? BOX_SS3 : BOX_SS0, 0xc093 | dpl);
@@ -218,7 +226,8 @@ struct box *box_new(const struct cpu_engine *e)
 	b->mem = mem_map_new();
 	b->v.s = aligned_alloc(64, ALIGN_UP(sizeof(*b->v.s), 64));
 	b->initial = aligned_alloc(64, ALIGN_UP(sizeof(*b->initial), 64));
-	if (!b->v.s || !b->initial || mem_ram_create(b->mem, BOX_RAM, &err) || mem_add_ram(b->mem, "ram", 0, 0, BOX_RAM))
+	if (!b->v.s || !b->initial || mem_ram_create(b->mem, BOX_RAM, &err) ||
+	    mem_add_ram(b->mem, "ram", 0, 0, BOX_RAM))
 		return NULL;
 	b->ram = mem_ram_host(b->mem);
 	x86_state_reset(b->v.s);
@@ -226,9 +235,15 @@ struct box *box_new(const struct cpu_engine *e)
 	build_tables(b);
 	build_descriptors(b);
 	atomic_init(&b->irq, -1);
-	b->io = (struct vcpu_io){ .opaque = b, .pio_read = pio_read, .pio_write = pio_write,
-		                  .irq_pending = irq_pending, .irq_ack = irq_ack, .apic_rdmsr = no_rdmsr,
-		                  .apic_wrmsr = no_wrmsr, .get_tpr = zero_tpr, .set_tpr = drop_tpr };
+	b->io = (struct vcpu_io){ .opaque = b,
+				  .pio_read = pio_read,
+				  .pio_write = pio_write,
+				  .irq_pending = irq_pending,
+				  .irq_ack = irq_ack,
+				  .apic_rdmsr = no_rdmsr,
+				  .apic_wrmsr = no_wrmsr,
+				  .get_tpr = zero_tpr,
+				  .set_tpr = drop_tpr };
 	b->v.mem = b->mem;
 	b->v.io = &b->io;
 	b->v.cpuid = &b->cpuid;
@@ -287,7 +302,8 @@ static unsigned differ(FILE *out, const char *what, unsigned n, uint64_t a, uint
 {
 	if (a == b)
 		return 0;
-	fprintf(out, "  %s%u: %#llx, not %#llx\n", what, n, (unsigned long long)b, (unsigned long long)a);
+	fprintf(out, "  %s%u: %#llx, not %#llx\n", what, n, (unsigned long long)b,
+		(unsigned long long)a);
 	return 1;
 }
 
@@ -348,7 +364,8 @@ static unsigned differ_system(FILE *out, const struct x86_state *a, const struct
 /* The frame's flags of both become equal in what does not count. */
 static uint64_t masked(const struct box *b, const struct box_compare *c, gpa_t a, uint64_t v)
 {
-	uint64_t at = b->v.s->rip - 1 - (BOX_KERNEL + BOX_STOPS), sp = b->v.s->gpr[X86_RSP] - BOX_KERNEL;
+	uint64_t at = b->v.s->rip - 1 - (BOX_KERNEL + BOX_STOPS),
+		 sp = b->v.s->gpr[X86_RSP] - BOX_KERNEL;
 
 	if (a >= BOX_TABLES && a < BOX_TABLES_END)
 		return v & ~BOX_A; /* a CPU may mark an entry accessed ahead of time */
@@ -357,14 +374,16 @@ static uint64_t masked(const struct box *b, const struct box_compare *c, gpa_t a
 	return v;
 }
 
-static unsigned differ_ram(const struct box *x, const struct box *y, const struct box_compare *c, FILE *out)
+static unsigned differ_ram(const struct box *x, const struct box *y, const struct box_compare *c,
+			   FILE *out)
 {
 	unsigned n = 0;
 
 	for (gpa_t p = 0; p < BOX_RAM; p += 4096) {
 		if (c->registers_only)
 			p = BOX_STACK - 4096;
-		if (!memcmp(x->ram + p, y->ram + p, 4096) || (p >= c->skip_from && p < c->skip_to)) {
+		if (!memcmp(x->ram + p, y->ram + p, 4096) ||
+		    (p >= c->skip_from && p < c->skip_to)) {
 			if (c->registers_only)
 				break;
 			continue;
@@ -383,7 +402,8 @@ static unsigned differ_ram(const struct box *x, const struct box *y, const struc
 	return n;
 }
 
-unsigned box_differs(const struct box *x, const struct box *y, const struct box_compare *c, FILE *out)
+unsigned box_differs(const struct box *x, const struct box *y, const struct box_compare *c,
+		     FILE *out)
 {
 	static const struct box_compare all;
 	const struct x86_state *a = x->v.s, *b = y->v.s;

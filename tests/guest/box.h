@@ -24,11 +24,11 @@
 #define BOX_GDT 0x2000u
 #define BOX_IDT 0x3000u
 #define BOX_TSS 0x4000u
-#define BOX_STOPS 0x5000u  /* 256 stops of 16 bytes */
-#define BOX_STACK 0x9000u  /* top of the stack that interrupts from user mode get */
-#define BOX_COUNT 0xa000u  /* box_ticks: interrupts counted here */
-#define BOX_CODE 0x10000u  /* 16 pages; as user code at BOX_CODE_VA */
-#define BOX_DATA 0x20000u  /* 16 pages; as user data at BOX_DATA_VA */
+#define BOX_STOPS 0x5000u    /* 256 stops of 16 bytes */
+#define BOX_STACK 0x9000u    /* top of the stack that interrupts from user mode get */
+#define BOX_COUNT 0xa000u    /* box_ticks: interrupts counted here */
+#define BOX_CODE 0x10000u    /* 16 pages; as user code at BOX_CODE_VA */
+#define BOX_DATA 0x20000u    /* 16 pages; as user data at BOX_DATA_VA */
 #define BOX_TABLES 0x100000u /* page tables, handed out from here */
 #define BOX_TABLES_END 0x200000u
 #define BOX_PAGES 0x200000u /* free for tests, up to BOX_RAM */
@@ -59,14 +59,14 @@ struct box {
 	struct vcpu v;
 	gpa_t next_table;
 	struct cpu_exit exit;
-	atomic_int irq;          /* vector waiting, or -1 */
-	unsigned long taken;     /* interrupts acknowledged */
+	atomic_int irq;	     /* vector waiting, or -1 */
+	unsigned long taken; /* interrupts acknowledged */
 };
 
 /* Assembles text between box_NAME and box_NAME_end, from the start of a page. */
 #define BOX_PROGRAM(name, text)                                                                    \
 	extern const uint8_t box_##name[], box_##name##_end[];                                     \
-	__asm__(".pushsection .rodata\n.balign 4096\n.globl box_" #name ", box_" #name               \
+	__asm__(".pushsection .rodata\n.balign 4096\n.globl box_" #name ", box_" #name             \
 		"_end\n.intel_syntax noprefix\nbox_" #name ":\n" text "\nbox_" #name               \
 		"_end:\n.att_syntax prefix\n.popsection\n")
 #define BOX_SIZE(name) ((size_t)(box_##name##_end - box_##name))
@@ -77,7 +77,10 @@ struct box *box_new(const struct cpu_engine *e);
 void box_free(struct box *b);
 /* User mode (cpl 3) or kernel mode at BOX_CODE_VA, stack at the end of the data, all else zero. */
 void box_reset(struct box *b, unsigned cpl);
-static inline struct x86_state *box_state(struct box *b) { return b->v.s; }
+static inline struct x86_state *box_state(struct box *b)
+{
+	return b->v.s;
+}
 
 void box_map_in(struct box *b, gpa_t pml4, uint64_t va, gpa_t pa, uint64_t flags);
 static inline void box_map(struct box *b, uint64_t va, gpa_t pa, uint64_t flags)
@@ -107,9 +110,10 @@ uint64_t box_frame(const struct box *b, unsigned slot);
 struct box_compare {
 	uint64_t flags_ignored; /* of RFLAGS, also in a frame on the kernel stack when a stop was reached */
 	gpa_t skip_from, skip_to; /* RAM not looked at */
-	bool registers_only;      /* and, of RAM, the interrupt stacks' page */
+	bool registers_only;	  /* and, of RAM, the interrupt stacks' page */
 };
 /* Prints to out how b differs from a; the number of differences. */
-unsigned box_differs(const struct box *a, const struct box *b, const struct box_compare *c, FILE *out);
+unsigned box_differs(const struct box *a, const struct box *b, const struct box_compare *c,
+		     FILE *out);
 
 #endif

@@ -63,8 +63,12 @@ static void set_registers(struct x86_state *s, const struct esc_case *c)
 	s->int_shadow = 0;
 	s->idtr = (struct x86_dtable){ BOX_KERNEL + BOX_IDT, 0xfff };
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
-		s->seg[i] = (struct x86_seg){ .sel = c->cpl ? BOX_SS3 : BOX_SS0, .attr = 0xc093 | dpl, .limit = ~0u };
-	s->seg[X86_CS] = (struct x86_seg){ .sel = c->cpl ? BOX_CS3 : BOX_CS0, .attr = 0xa09b | dpl, .limit = ~0u };
+		s->seg[i] = (struct x86_seg){ .sel = c->cpl ? BOX_SS3 : BOX_SS0,
+					      .attr = 0xc093 | dpl,
+					      .limit = ~0u };
+	s->seg[X86_CS] = (struct x86_seg){ .sel = c->cpl ? BOX_CS3 : BOX_CS0,
+					   .attr = 0xa09b | dpl,
+					   .limit = ~0u };
 	s->seg[X86_FS].base = c->fs_base;
 	s->seg[X86_GS].base = c->gs_base;
 	for (unsigned i = 0; i < 256; i++) {
@@ -128,18 +132,32 @@ static void host_addresses(struct esc_random *r, const struct box *dbt)
 {
 	const struct dbt *d = dbt->v.engine_priv;
 	const uint64_t a[] = {
-		(uint64_t)d->mmu.ram_rw, (uint64_t)d->mmu.ram_ro, (uint64_t)d->mmu.ram_rw + BOX_RAM,
-		(uint64_t)d->mmu.guard, (uint64_t)d->mmu.alias, (uint64_t)d->mmu.sup.base,
-		(uint64_t)d->fc.rx, (uint64_t)d->fc.rw, (uint64_t)d->ret_top[0], (uint64_t)&dbt_tls,
-		(uint64_t)&r, (uint64_t)d, (uint64_t)&base_data, (uint64_t)esc_run, (uint64_t)dbt->ram,
-		(uint64_t)memcpy, getauxval(AT_SYSINFO_EHDR),
+		(uint64_t)d->mmu.ram_rw,
+		(uint64_t)d->mmu.ram_ro,
+		(uint64_t)d->mmu.ram_rw + BOX_RAM,
+		(uint64_t)d->mmu.guard,
+		(uint64_t)d->mmu.alias,
+		(uint64_t)d->mmu.sup.base,
+		(uint64_t)d->fc.rx,
+		(uint64_t)d->fc.rw,
+		(uint64_t)d->ret_top[0],
+		(uint64_t)&dbt_tls,
+		(uint64_t)&r,
+		(uint64_t)d,
+		(uint64_t)&base_data,
+		(uint64_t)esc_run,
+		(uint64_t)dbt->ram,
+		(uint64_t)memcpy,
+		getauxval(AT_SYSINFO_EHDR),
 	};
 
 	memcpy(r->host, a, sizeof(a));
 	r->nhost = ARRAY_SIZE(a);
 	for (unsigned i = 0; i < 4; i++) {
-		r->delta[r->ndelta++] = dbt_entry_value(dbt_index(BOX_DATA_VA) + i, d->mmu.ram_rw + BOX_DATA + i * 4096);
-		r->delta[r->ndelta++] = dbt_entry_value(dbt_index(ESC_HIGH) + i, d->mmu.ram_rw + BOX_DATA + i * 4096);
+		r->delta[r->ndelta++] = dbt_entry_value(dbt_index(BOX_DATA_VA) + i,
+							d->mmu.ram_rw + BOX_DATA + i * 4096);
+		r->delta[r->ndelta++] = dbt_entry_value(dbt_index(ESC_HIGH) + i,
+							d->mmu.ram_rw + BOX_DATA + i * 4096);
 	}
 }
 
@@ -152,12 +170,14 @@ static void print_case(const struct esc_case *c)
 	fprintf(stderr, "case (%s): CPL %u, %s\n", c->form, c->cpl,
 		x86_disasm(text, sizeof(text), X86_MODE_64, code, 15, BOX_CODE_VA + c->off));
 	for (unsigned i = 0; i < 16; i++)
-		fprintf(stderr, "  gpr%-2u %#018llx%s", i, (unsigned long long)c->gpr[i], i % 4 == 3 ? "\n" : "");
+		fprintf(stderr, "  gpr%-2u %#018llx%s", i, (unsigned long long)c->gpr[i],
+			i % 4 == 3 ? "\n" : "");
 	fprintf(stderr, "  fs %#llx gs %#llx rflags %#llx\n", (unsigned long long)c->fs_base,
 		(unsigned long long)c->gs_base, (unsigned long long)c->rflags);
 }
 
-static unsigned one_case(struct box *interp, struct box *dbt, struct esc_random *r, unsigned long *ended)
+static unsigned one_case(struct box *interp, struct box *dbt, struct esc_random *r,
+			 unsigned long *ended)
 {
 	struct esc_case c;
 	struct box_compare rules = { .skip_from = BOX_DATA, .skip_to = BOX_DATA };

@@ -6,18 +6,18 @@
 #include "box.h"
 
 #define ESC_HIGH 0xffffffffc0000000ul /* 4 supervisor pages: the data's first */
-#define ESC_LOW_PAGE 0x0ul            /* user page at the bottom */
+#define ESC_LOW_PAGE 0x0ul	      /* user page at the bottom */
 #define ESC_TOP_USER 0x00007ffffffff000ul
-#define ESC_TOP 0xfffffffffffff000ul  /* supervisor page at the very top */
-#define ESC_EXTRA 0x210000u           /* RAM of those three */
-#define ESC_IST 0x9000u               /* top of the stack that every exception gets */
+#define ESC_TOP 0xfffffffffffff000ul /* supervisor page at the very top */
+#define ESC_EXTRA 0x210000u	     /* RAM of those three */
+#define ESC_IST 0x9000u		     /* top of the stack that every exception gets */
 
 struct esc_case {
 	uint64_t gpr[16], rflags, fs_base, gs_base;
 	uint8_t code[48];
-	unsigned len, off;     /* length, and where in the code page it starts */
+	unsigned len, off; /* length, and where in the code page it starts */
 	unsigned cpl;
-	const char *form;      /* kind of instruction, for the tally */
+	const char *form; /* kind of instruction, for the tally */
 	uint64_t flags_ignored;
 };
 

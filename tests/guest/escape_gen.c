@@ -8,8 +8,19 @@
 
 #include <string.h>
 
-enum { F_LOCK = 1, F_W = 2 /* REX.W at random */, F_IMM1 = 4, F_IMM4 = 8, F_VSIB = 16, F_VEX = 32, F_L = 64 /* VEX.L at random */,
-       F_VVVV = 128, F_L1 = 256, F_FLAGS = 512 /* leaves flags undefined */, F_NOOSZ = 1024 };
+enum {
+	F_LOCK = 1,
+	F_W = 2 /* REX.W at random */,
+	F_IMM1 = 4,
+	F_IMM4 = 8,
+	F_VSIB = 16,
+	F_VEX = 32,
+	F_L = 64 /* VEX.L at random */,
+	F_VVVV = 128,
+	F_L1 = 256,
+	F_FLAGS = 512 /* leaves flags undefined */,
+	F_NOOSZ = 1024
+};
 
 /* prefix: 0, 66, F2 or F3 (VEX: pp 0, 1, 3, 2); ext: ModRM.reg, or -1: any */
 static const struct form {
@@ -18,56 +29,144 @@ static const struct form {
 	int8_t ext;
 	uint16_t what;
 } forms[] = {
-	{ "mov", 0, 0, 0x88, -1, F_W }, { "mov", 0, 0, 0x89, -1, F_W }, { "mov", 0, 0, 0x8a, -1, F_W },
-	{ "mov", 0, 0, 0x8b, -1, F_W }, { "mov", 0x66, 0, 0x8b, -1, 0 }, { "mov", 0x66, 0, 0x89, -1, 0 },
-	{ "mov", 0, 0, 0xc6, 0, F_IMM1 }, { "mov", 0, 0, 0xc7, 0, F_IMM4 | F_W },
-	{ "alu", 0, 0, 0x00, -1, F_W | F_LOCK }, { "alu", 0, 0, 0x01, -1, F_W | F_LOCK }, { "alu", 0, 0, 0x02, -1, F_W },
-	{ "alu", 0, 0, 0x03, -1, F_W }, { "alu", 0, 0, 0x13, -1, F_W }, { "alu", 0, 0, 0x19, -1, F_W | F_LOCK },
-	{ "alu", 0, 0, 0x38, -1, F_W }, { "alu", 0, 0, 0x39, -1, F_W }, { "alu", 0, 0, 0x3b, -1, F_W },
-	{ "alu", 0, 0, 0x80, -1, F_IMM1 | F_LOCK }, { "alu", 0, 0, 0x81, -1, F_IMM4 | F_W | F_LOCK },
-	{ "alu", 0, 0, 0x83, -1, F_IMM1 | F_W | F_LOCK }, { "alu", 0, 0, 0x85, -1, F_W },
-	{ "alu", 0, 0, 0xf6, 2, F_LOCK }, { "alu", 0, 0, 0xf7, 3, F_W | F_LOCK }, { "alu", 0, 0, 0xff, 1, F_W | F_LOCK },
-	{ "alu", 0, 0, 0xd1, -1, F_W }, { "mul", 0, 0, 0xf7, 4, F_W | F_FLAGS }, { "mul", 0, 1, 0xaf, -1, F_W | F_FLAGS },
-	{ "div", 0, 0, 0xf7, 6, F_W | F_FLAGS }, { "div", 0, 0, 0xf6, 7, F_FLAGS },
-	{ "xchg", 0, 0, 0x86, -1, F_LOCK }, { "xchg", 0, 0, 0x87, -1, F_W | F_LOCK },
-	{ "xadd", 0, 1, 0xc1, -1, F_W | F_LOCK }, { "cmpxchg", 0, 1, 0xb1, -1, F_W | F_LOCK }, { "cmpxchg", 0, 1, 0xb0, -1, F_LOCK },
-	{ "cmpxchg16b", 0, 1, 0xc7, 1, F_W | F_LOCK }, { "bts", 0, 1, 0xab, -1, F_W | F_LOCK | F_FLAGS },
-	{ "bts", 0, 1, 0xb3, -1, F_W | F_LOCK | F_FLAGS }, { "bts", 0, 1, 0xbb, -1, F_W | F_FLAGS },
-	{ "bts", 0, 1, 0xa3, -1, F_W | F_FLAGS }, { "bts", 0x66, 1, 0xab, -1, F_FLAGS }, { "bts", 0, 1, 0xba, 5, F_W | F_IMM1 | F_LOCK | F_FLAGS },
-	{ "movzx", 0, 1, 0xb6, -1, F_W }, { "movzx", 0, 1, 0xb7, -1, F_W }, { "movzx", 0, 1, 0xbe, -1, F_W }, { "movzx", 0, 0, 0x63, -1, F_W },
-	{ "movbe", 0, 2, 0xf0, -1, F_W }, { "movbe", 0, 2, 0xf1, -1, F_W }, { "movnti", 0, 1, 0xc3, -1, F_W },
-	{ "cmov", 0, 1, 0x42, -1, F_W }, { "cmov", 0, 1, 0x4f, -1, F_W }, { "setcc", 0, 1, 0x93, 0, 0 }, { "crc32", 0xf2, 2, 0xf1, -1, F_W },
-	{ "push", 0, 0, 0xff, 6, 0 }, { "pop", 0, 0, 0x8f, 0, 0 }, { "call", 0, 0, 0xff, 2, 0 }, { "jmp", 0, 0, 0xff, 4, 0 },
-	{ "call far", 0, 0, 0xff, 3, F_W }, { "invlpg", 0, 1, 0x01, 7, 0 }, { "sgdt", 0, 1, 0x01, 0, 0 }, { "lidt", 0, 1, 0x01, 3, 0 },
-	{ "clflush", 0, 1, 0xae, 7, 0 }, { "prefetch", 0, 1, 0x18, 1, 0 },
-	{ "sse", 0, 1, 0x10, -1, 0 }, { "sse", 0, 1, 0x11, -1, 0 }, { "sse", 0xf3, 1, 0x10, -1, 0 }, { "sse", 0xf2, 1, 0x11, -1, 0 },
-	{ "sse", 0, 1, 0x28, -1, 0 }, { "sse", 0, 1, 0x29, -1, 0 }, { "sse", 0x66, 1, 0x6f, -1, 0 }, { "sse", 0xf3, 1, 0x6f, -1, 0 },
-	{ "sse", 0xf3, 1, 0x7f, -1, 0 }, { "sse", 0x66, 1, 0xd6, -1, 0 }, { "sse", 0xf3, 1, 0x7e, -1, 0 }, { "sse", 0, 1, 0x12, -1, 0 },
-	{ "sse", 0, 1, 0x17, -1, 0 }, { "sse", 0x66, 1, 0xfe, -1, 0 }, { "sse", 0, 1, 0x58, -1, 0 }, { "sse", 0xf2, 1, 0x59, -1, 0 },
-	{ "sse", 0, 1, 0x2b, -1, 0 }, { "sse", 0x66, 1, 0xe7, -1, 0 }, { "sse", 0x66, 2, 0x00, -1, 0 }, { "sse", 0x66, 2, 0x2a, -1, 0 },
-	{ "sse", 0x66, 3, 0x0f, -1, F_IMM1 }, { "sse", 0x66, 3, 0x14, -1, F_IMM1 }, { "sse", 0x66, 3, 0x16, -1, F_IMM1 | F_W },
-	{ "sse", 0x66, 3, 0x22, -1, F_IMM1 | F_W }, { "sse", 0x66, 1, 0x6e, -1, F_W }, { "sse", 0x66, 1, 0x7e, -1, F_W },
-	{ "mmx", 0, 1, 0x6f, -1, 0 }, { "mmx", 0, 1, 0x7f, -1, 0 }, { "mmx", 0, 1, 0xfd, -1, 0 },
-	{ "avx", 0, 1, 0x10, -1, F_VEX | F_L }, { "avx", 0, 1, 0x11, -1, F_VEX | F_L }, { "avx", 0x66, 1, 0x6f, -1, F_VEX | F_L },
-	{ "avx", 0xf3, 1, 0x7f, -1, F_VEX | F_L }, { "avx", 0x66, 1, 0xfe, -1, F_VEX | F_L | F_VVVV }, { "avx", 0, 1, 0x58, -1, F_VEX | F_L | F_VVVV },
-	{ "avx", 0x66, 2, 0x18, -1, F_VEX | F_L }, { "avx", 0x66, 2, 0x1a, -1, F_VEX | F_L1 }, { "avx", 0x66, 2, 0x58, -1, F_VEX | F_L },
-	{ "avx", 0x66, 3, 0x18, -1, F_VEX | F_L1 | F_VVVV | F_IMM1 }, { "avx", 0x66, 3, 0x19, -1, F_VEX | F_L1 | F_IMM1 },
-	{ "avx mask", 0x66, 2, 0x2c, -1, F_VEX | F_L | F_VVVV }, { "avx mask", 0x66, 2, 0x2f, -1, F_VEX | F_L | F_VVVV },
-	{ "avx mask", 0x66, 2, 0x8c, -1, F_VEX | F_L | F_VVVV | F_W }, { "avx mask", 0x66, 2, 0x8e, -1, F_VEX | F_L | F_VVVV | F_W },
-	{ "gather", 0x66, 2, 0x90, -1, F_VEX | F_L | F_VVVV | F_W | F_VSIB }, { "gather", 0x66, 2, 0x93, -1, F_VEX | F_L | F_VVVV | F_W | F_VSIB },
-	{ "bmi", 0, 2, 0xf7, -1, F_VEX | F_VVVV | F_W | F_FLAGS }, { "bmi", 0xf2, 2, 0xf6, -1, F_VEX | F_VVVV | F_W },
-	{ "bmi", 0xf3, 2, 0xf5, -1, F_VEX | F_VVVV | F_W }, { "bmi", 0, 2, 0xf2, -1, F_VEX | F_VVVV | F_W | F_FLAGS },
-	{ "x87", 0, 0, 0xd8, 0, 0 }, { "x87", 0, 0, 0xd9, 0, 0 }, { "x87", 0, 0, 0xdd, 3, 0 }, { "x87", 0, 0, 0xdf, 5, 0 },
-	{ "x87", 0, 0, 0xdf, 7, 0 }, { "x87", 0, 0, 0xdb, 5, 0 }, { "x87", 0, 0, 0xdb, 7, 0 }, { "x87", 0, 0, 0xd9, 7, 0 },
-	{ "x87 state", 0, 0, 0xd9, 6, 0 }, { "x87 state", 0, 0, 0xdd, 6, 0 }, { "x87 state", 0, 0, 0xd9, 4, 0 }, { "x87 state", 0, 0, 0xdd, 4, 0 },
-	{ "fxsave", 0, 1, 0xae, 0, F_W }, { "fxrstor", 0, 1, 0xae, 1, F_W }, { "mxcsr", 0, 1, 0xae, 2, 0 }, { "mxcsr", 0, 1, 0xae, 3, 0 },
-	{ "xsave", 0, 1, 0xae, 4, F_W }, { "xrstor", 0, 1, 0xae, 5, F_W },
+	{ "mov", 0, 0, 0x88, -1, F_W },
+	{ "mov", 0, 0, 0x89, -1, F_W },
+	{ "mov", 0, 0, 0x8a, -1, F_W },
+	{ "mov", 0, 0, 0x8b, -1, F_W },
+	{ "mov", 0x66, 0, 0x8b, -1, 0 },
+	{ "mov", 0x66, 0, 0x89, -1, 0 },
+	{ "mov", 0, 0, 0xc6, 0, F_IMM1 },
+	{ "mov", 0, 0, 0xc7, 0, F_IMM4 | F_W },
+	{ "alu", 0, 0, 0x00, -1, F_W | F_LOCK },
+	{ "alu", 0, 0, 0x01, -1, F_W | F_LOCK },
+	{ "alu", 0, 0, 0x02, -1, F_W },
+	{ "alu", 0, 0, 0x03, -1, F_W },
+	{ "alu", 0, 0, 0x13, -1, F_W },
+	{ "alu", 0, 0, 0x19, -1, F_W | F_LOCK },
+	{ "alu", 0, 0, 0x38, -1, F_W },
+	{ "alu", 0, 0, 0x39, -1, F_W },
+	{ "alu", 0, 0, 0x3b, -1, F_W },
+	{ "alu", 0, 0, 0x80, -1, F_IMM1 | F_LOCK },
+	{ "alu", 0, 0, 0x81, -1, F_IMM4 | F_W | F_LOCK },
+	{ "alu", 0, 0, 0x83, -1, F_IMM1 | F_W | F_LOCK },
+	{ "alu", 0, 0, 0x85, -1, F_W },
+	{ "alu", 0, 0, 0xf6, 2, F_LOCK },
+	{ "alu", 0, 0, 0xf7, 3, F_W | F_LOCK },
+	{ "alu", 0, 0, 0xff, 1, F_W | F_LOCK },
+	{ "alu", 0, 0, 0xd1, -1, F_W },
+	{ "mul", 0, 0, 0xf7, 4, F_W | F_FLAGS },
+	{ "mul", 0, 1, 0xaf, -1, F_W | F_FLAGS },
+	{ "div", 0, 0, 0xf7, 6, F_W | F_FLAGS },
+	{ "div", 0, 0, 0xf6, 7, F_FLAGS },
+	{ "xchg", 0, 0, 0x86, -1, F_LOCK },
+	{ "xchg", 0, 0, 0x87, -1, F_W | F_LOCK },
+	{ "xadd", 0, 1, 0xc1, -1, F_W | F_LOCK },
+	{ "cmpxchg", 0, 1, 0xb1, -1, F_W | F_LOCK },
+	{ "cmpxchg", 0, 1, 0xb0, -1, F_LOCK },
+	{ "cmpxchg16b", 0, 1, 0xc7, 1, F_W | F_LOCK },
+	{ "bts", 0, 1, 0xab, -1, F_W | F_LOCK | F_FLAGS },
+	{ "bts", 0, 1, 0xb3, -1, F_W | F_LOCK | F_FLAGS },
+	{ "bts", 0, 1, 0xbb, -1, F_W | F_FLAGS },
+	{ "bts", 0, 1, 0xa3, -1, F_W | F_FLAGS },
+	{ "bts", 0x66, 1, 0xab, -1, F_FLAGS },
+	{ "bts", 0, 1, 0xba, 5, F_W | F_IMM1 | F_LOCK | F_FLAGS },
+	{ "movzx", 0, 1, 0xb6, -1, F_W },
+	{ "movzx", 0, 1, 0xb7, -1, F_W },
+	{ "movzx", 0, 1, 0xbe, -1, F_W },
+	{ "movzx", 0, 0, 0x63, -1, F_W },
+	{ "movbe", 0, 2, 0xf0, -1, F_W },
+	{ "movbe", 0, 2, 0xf1, -1, F_W },
+	{ "movnti", 0, 1, 0xc3, -1, F_W },
+	{ "cmov", 0, 1, 0x42, -1, F_W },
+	{ "cmov", 0, 1, 0x4f, -1, F_W },
+	{ "setcc", 0, 1, 0x93, 0, 0 },
+	{ "crc32", 0xf2, 2, 0xf1, -1, F_W },
+	{ "push", 0, 0, 0xff, 6, 0 },
+	{ "pop", 0, 0, 0x8f, 0, 0 },
+	{ "call", 0, 0, 0xff, 2, 0 },
+	{ "jmp", 0, 0, 0xff, 4, 0 },
+	{ "call far", 0, 0, 0xff, 3, F_W },
+	{ "invlpg", 0, 1, 0x01, 7, 0 },
+	{ "sgdt", 0, 1, 0x01, 0, 0 },
+	{ "lidt", 0, 1, 0x01, 3, 0 },
+	{ "clflush", 0, 1, 0xae, 7, 0 },
+	{ "prefetch", 0, 1, 0x18, 1, 0 },
+	{ "sse", 0, 1, 0x10, -1, 0 },
+	{ "sse", 0, 1, 0x11, -1, 0 },
+	{ "sse", 0xf3, 1, 0x10, -1, 0 },
+	{ "sse", 0xf2, 1, 0x11, -1, 0 },
+	{ "sse", 0, 1, 0x28, -1, 0 },
+	{ "sse", 0, 1, 0x29, -1, 0 },
+	{ "sse", 0x66, 1, 0x6f, -1, 0 },
+	{ "sse", 0xf3, 1, 0x6f, -1, 0 },
+	{ "sse", 0xf3, 1, 0x7f, -1, 0 },
+	{ "sse", 0x66, 1, 0xd6, -1, 0 },
+	{ "sse", 0xf3, 1, 0x7e, -1, 0 },
+	{ "sse", 0, 1, 0x12, -1, 0 },
+	{ "sse", 0, 1, 0x17, -1, 0 },
+	{ "sse", 0x66, 1, 0xfe, -1, 0 },
+	{ "sse", 0, 1, 0x58, -1, 0 },
+	{ "sse", 0xf2, 1, 0x59, -1, 0 },
+	{ "sse", 0, 1, 0x2b, -1, 0 },
+	{ "sse", 0x66, 1, 0xe7, -1, 0 },
+	{ "sse", 0x66, 2, 0x00, -1, 0 },
+	{ "sse", 0x66, 2, 0x2a, -1, 0 },
+	{ "sse", 0x66, 3, 0x0f, -1, F_IMM1 },
+	{ "sse", 0x66, 3, 0x14, -1, F_IMM1 },
+	{ "sse", 0x66, 3, 0x16, -1, F_IMM1 | F_W },
+	{ "sse", 0x66, 3, 0x22, -1, F_IMM1 | F_W },
+	{ "sse", 0x66, 1, 0x6e, -1, F_W },
+	{ "sse", 0x66, 1, 0x7e, -1, F_W },
+	{ "mmx", 0, 1, 0x6f, -1, 0 },
+	{ "mmx", 0, 1, 0x7f, -1, 0 },
+	{ "mmx", 0, 1, 0xfd, -1, 0 },
+	{ "avx", 0, 1, 0x10, -1, F_VEX | F_L },
+	{ "avx", 0, 1, 0x11, -1, F_VEX | F_L },
+	{ "avx", 0x66, 1, 0x6f, -1, F_VEX | F_L },
+	{ "avx", 0xf3, 1, 0x7f, -1, F_VEX | F_L },
+	{ "avx", 0x66, 1, 0xfe, -1, F_VEX | F_L | F_VVVV },
+	{ "avx", 0, 1, 0x58, -1, F_VEX | F_L | F_VVVV },
+	{ "avx", 0x66, 2, 0x18, -1, F_VEX | F_L },
+	{ "avx", 0x66, 2, 0x1a, -1, F_VEX | F_L1 },
+	{ "avx", 0x66, 2, 0x58, -1, F_VEX | F_L },
+	{ "avx", 0x66, 3, 0x18, -1, F_VEX | F_L1 | F_VVVV | F_IMM1 },
+	{ "avx", 0x66, 3, 0x19, -1, F_VEX | F_L1 | F_IMM1 },
+	{ "avx mask", 0x66, 2, 0x2c, -1, F_VEX | F_L | F_VVVV },
+	{ "avx mask", 0x66, 2, 0x2f, -1, F_VEX | F_L | F_VVVV },
+	{ "avx mask", 0x66, 2, 0x8c, -1, F_VEX | F_L | F_VVVV | F_W },
+	{ "avx mask", 0x66, 2, 0x8e, -1, F_VEX | F_L | F_VVVV | F_W },
+	{ "gather", 0x66, 2, 0x90, -1, F_VEX | F_L | F_VVVV | F_W | F_VSIB },
+	{ "gather", 0x66, 2, 0x93, -1, F_VEX | F_L | F_VVVV | F_W | F_VSIB },
+	{ "bmi", 0, 2, 0xf7, -1, F_VEX | F_VVVV | F_W | F_FLAGS },
+	{ "bmi", 0xf2, 2, 0xf6, -1, F_VEX | F_VVVV | F_W },
+	{ "bmi", 0xf3, 2, 0xf5, -1, F_VEX | F_VVVV | F_W },
+	{ "bmi", 0, 2, 0xf2, -1, F_VEX | F_VVVV | F_W | F_FLAGS },
+	{ "x87", 0, 0, 0xd8, 0, 0 },
+	{ "x87", 0, 0, 0xd9, 0, 0 },
+	{ "x87", 0, 0, 0xdd, 3, 0 },
+	{ "x87", 0, 0, 0xdf, 5, 0 },
+	{ "x87", 0, 0, 0xdf, 7, 0 },
+	{ "x87", 0, 0, 0xdb, 5, 0 },
+	{ "x87", 0, 0, 0xdb, 7, 0 },
+	{ "x87", 0, 0, 0xd9, 7, 0 },
+	{ "x87 state", 0, 0, 0xd9, 6, 0 },
+	{ "x87 state", 0, 0, 0xdd, 6, 0 },
+	{ "x87 state", 0, 0, 0xd9, 4, 0 },
+	{ "x87 state", 0, 0, 0xdd, 4, 0 },
+	{ "fxsave", 0, 1, 0xae, 0, F_W },
+	{ "fxrstor", 0, 1, 0xae, 1, F_W },
+	{ "mxcsr", 0, 1, 0xae, 2, 0 },
+	{ "mxcsr", 0, 1, 0xae, 3, 0 },
+	{ "xsave", 0, 1, 0xae, 4, F_W },
+	{ "xrstor", 0, 1, 0xae, 5, F_W },
 };
 
 const char *esc_form(unsigned n)
 {
-	static const char *const more[] = { "moffs", "string", "rep string", "push pop", "leave", "enter", "ret", "jmp register",
-		                            "call register", "pushf", "xlat", "maskmov", "call", NULL };
+	static const char *const more[] = { "moffs",	     "string", "rep string", "push pop",
+					    "leave",	     "enter",  "ret",	     "jmp register",
+					    "call register", "pushf",  "xlat",	     "maskmov",
+					    "call",	     NULL };
 	unsigned k = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(forms); i++) {
@@ -92,8 +191,15 @@ static unsigned below(struct esc_random *r, unsigned n)
 
 static uint64_t page_like(struct esc_random *r)
 {
-	static const uint64_t base[] = { ESC_HIGH, ESC_LOW_PAGE, ESC_TOP_USER, ESC_TOP, BOX_KERNEL + BOX_CODE, 0x0000800000000000,
-		                         0xffff800000000000, BOX_CODE_VA, BOX_KERNEL };
+	static const uint64_t base[] = { ESC_HIGH,
+					 ESC_LOW_PAGE,
+					 ESC_TOP_USER,
+					 ESC_TOP,
+					 BOX_KERNEL + BOX_CODE,
+					 0x0000800000000000,
+					 0xffff800000000000,
+					 BOX_CODE_VA,
+					 BOX_KERNEL };
 
 	if (below(r, 4))
 		return BOX_DATA_VA + below(r, BOX_PAGES_MAPPED + 1) * 4096ul;
@@ -103,14 +209,10 @@ static uint64_t page_like(struct esc_random *r)
 static uint64_t near_edge(struct esc_random *r)
 {
 	switch (below(r, 4)) {
-	case 0:
-		return below(r, 4096);
-	case 1:
-		return 4096 - 1 - below(r, 40);
-	case 2:
-		return below(r, 256) * 16;
-	default:
-		return (uint64_t)0 - below(r, 40);
+	case 0: return below(r, 4096);
+	case 1: return 4096 - 1 - below(r, 40);
+	case 2: return below(r, 256) * 16;
+	default: return (uint64_t)0 - below(r, 40);
 	}
 }
 
@@ -118,16 +220,11 @@ static uint64_t near_edge(struct esc_random *r)
 static uint64_t wrong_upper(struct esc_random *r, uint64_t a)
 {
 	switch (below(r, 5)) {
-	case 0:
-		return a + (esc_random(r) << 48);
-	case 1:
-		return a ^ BIT(47);
-	case 2:
-		return a ^ (1ull << (40 + below(r, 24)));
-	case 3:
-		return a | 0xffff000000000000;
-	default:
-		return a & 0x0000ffffffffffff;
+	case 0: return a + (esc_random(r) << 48);
+	case 1: return a ^ BIT(47);
+	case 2: return a ^ (1ull << (40 + below(r, 24)));
+	case 3: return a | 0xffff000000000000;
+	default: return a & 0x0000ffffffffffff;
 	}
 }
 
@@ -141,23 +238,20 @@ static uint64_t interesting(struct esc_random *r)
 	uint64_t a = page_like(r) + near_edge(r);
 
 	switch (below(r, 10)) {
-	case 0:
-		return esc_random(r);
-	case 1:
-		return wrong_upper(r, a);
-	case 2:
-		return host_target(r);
+	case 0: return esc_random(r);
+	case 1: return wrong_upper(r, a);
+	case 2: return host_target(r);
 	case 3: /* what an entry would carry to the target, were the index not taken from the address */
-		return host_target(r) - (r->ndelta ? r->delta[below(r, r->ndelta)] : 0) + (below(r, 2) ? BIT(47) : 0);
-	case 4:
-		return esc_random(r) >> below(r, 64);
-	default:
-		return a;
+		return host_target(r) - (r->ndelta ? r->delta[below(r, r->ndelta)] : 0) +
+		       (below(r, 2) ? BIT(47) : 0);
+	case 4: return esc_random(r) >> below(r, 64);
+	default: return a;
 	}
 }
 
 /* ModRM with a memory operand; the address is given to its registers. */
-static uint8_t *modrm_mem(struct esc_case *c, struct esc_random *r, uint8_t *p, unsigned reg, uint8_t *x, uint8_t *b, bool vsib)
+static uint8_t *modrm_mem(struct esc_case *c, struct esc_random *r, uint8_t *p, unsigned reg,
+			  uint8_t *x, uint8_t *b, bool vsib)
 {
 	uint64_t target = interesting(r);
 	int32_t disp = (int32_t)(below(r, 2) ? below(r, 256) - 128 : (uint32_t)esc_random(r));
@@ -196,11 +290,15 @@ static uint8_t *modrm_mem(struct esc_case *c, struct esc_random *r, uint8_t *p, 
 		*x = index >= 8 ? 2 : 0;
 		if (index != 4 && index != base && !vsib && below(r, 2)) {
 			c->gpr[base] = interesting(r);
-			c->gpr[index] = (uint64_t)((int64_t)(target - c->gpr[base] - (uint64_t)(int64_t)disp) >> scale);
+			c->gpr[index] = (uint64_t)((int64_t)(target - c->gpr[base] -
+							     (uint64_t)(int64_t)disp) >>
+						   scale);
 		} else {
 			if (index != 4 && !vsib && index != base)
 				c->gpr[index] = below(r, 2) ? below(r, 64) : interesting(r);
-			c->gpr[base] = target - (uint64_t)(int64_t)disp - (index == 4 || vsib || index == base ? 0 : c->gpr[index] << scale);
+			c->gpr[base] =
+				target - (uint64_t)(int64_t)disp -
+				(index == 4 || vsib || index == base ? 0 : c->gpr[index] << scale);
 		}
 	}
 	if (mod == 1)
@@ -238,8 +336,12 @@ static void table_form(struct esc_case *c, struct esc_random *r)
 	if (f->what & F_FLAGS)
 		c->flags_ignored = X86_FL_ARITH;
 	if (f->what & F_VEX) {
-		unsigned pp = f->prefix == 0x66 ? 1 : f->prefix == 0xf3 ? 2 : f->prefix == 0xf2 ? 3 : 0;
-		unsigned v = f->what & F_VVVV ? below(r, 16) : 0, l = f->what & F_L1 || (f->what & F_L && below(r, 2));
+		unsigned pp = f->prefix == 0x66	  ? 1
+			      : f->prefix == 0xf3 ? 2
+			      : f->prefix == 0xf2 ? 3
+						  : 0;
+		unsigned v = f->what & F_VVVV ? below(r, 16) : 0,
+			 l = f->what & F_L1 || (f->what & F_L && below(r, 2));
 
 		*p++ = 0xc4;
 		*p++ = (uint8_t)(f->map | (reg < 8 ? 0x80 : 0) | (x ? 0 : 0x40) | (b ? 0 : 0x20));
@@ -383,17 +485,13 @@ void esc_case_make(struct esc_case *c, struct esc_random *r)
 	c->fs_base = below(r, 3) ? 0 : (uint64_t)((int64_t)(interesting(r) << 16) >> 16);
 	c->gs_base = below(r, 3) ? 0 : (uint64_t)((int64_t)(interesting(r) << 16) >> 16);
 	switch (below(r, 8)) {
-	case 0:
-		stack(c, r);
-		break;
+	case 0: stack(c, r); break;
 	case 1:
 		if (below(r, 2))
 			string(c, r);
 		else
 			moffs(c, r);
 		break;
-	default:
-		table_form(c, r);
-		break;
+	default: table_form(c, r); break;
 	}
 }

@@ -42,7 +42,8 @@ struct shared {
 static void allow(struct shared *s, const void *from, uint64_t size, bool writable)
 {
 	BUG_ON(s->nrange == MAX_RANGES);
-	s->range[s->nrange++] = (struct esc_range){ (uint64_t)from, (uint64_t)from + size, writable };
+	s->range[s->nrange++] =
+		(struct esc_range){ (uint64_t)from, (uint64_t)from + size, writable };
 }
 
 /* What is said to fault does: this process has the range mapped with these rights and no others. */
@@ -54,8 +55,8 @@ static void mapped_as(const void *from, uint64_t size, const char *want)
 
 	BUG_ON(!f);
 	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%llx-%llx %4s", &a, &b, rights) == 3 && a < (uint64_t)from + size &&
-		    b > (uint64_t)from && strcmp(rights, want)) {
+		if (sscanf(line, "%llx-%llx %4s", &a, &b, rights) == 3 &&
+		    a < (uint64_t)from + size && b > (uint64_t)from && strcmp(rights, want)) {
 			fprintf(stderr, "escape: should be %s: %s", want, line);
 			_exit(3);
 		}
@@ -79,7 +80,8 @@ static void describe(struct shared *s, const struct box *b)
 	allow(s, m->sup.base, 2 * DBT_HALF_BYTES, false);
 	allow(s, d->jc_kernel, sizeof(*d->jc_kernel), false);
 	for (unsigned i = 0; i < DBT_SPACES; i++) {
-		allow(s, m->space[i].user.base - DBT_CELL_BYTES, 2 * DBT_HALF_BYTES + DBT_CELL_BYTES, false);
+		allow(s, m->space[i].user.base - DBT_CELL_BYTES,
+		      2 * DBT_HALF_BYTES + DBT_CELL_BYTES, false);
 		allow(s, m->space[i].sup_ac.base, 2 * DBT_HALF_BYTES, false);
 		allow(s, m->space[i].jc, sizeof(*m->space[i].jc), false);
 	}
@@ -147,8 +149,8 @@ NORETURN static void child(struct shared *s, uint64_t seed, unsigned cases, bool
 struct tracer {
 	struct shared *s;
 	pid_t pid;
-	int mem;              /* of the child */
-	bool in_handler;      /* a signal's handler runs: come back after rt_sigreturn */
+	int mem;	 /* of the child */
+	bool in_handler; /* a signal's handler runs: come back after rt_sigreturn */
 	unsigned long steps, accesses, bad;
 };
 
@@ -162,22 +164,24 @@ static bool allowed(const struct shared *s, uint64_t a, unsigned size, bool writ
 	if (a >= BIT(47) || a + size - 1 >= BIT(47)) /* not a user address: faults */
 		return a >= BIT(47);
 	for (unsigned i = 0; i < s->nrange; i++)
-		if (a >= s->range[i].from && a + size <= s->range[i].to && (!write || s->range[i].writable))
+		if (a >= s->range[i].from && a + size <= s->range[i].to &&
+		    (!write || s->range[i].writable))
 			return true;
 	return false;
 }
 
 static void to_gpr(const struct user_regs_struct *u, uint64_t g[16])
 {
-	const unsigned long long v[] = { u->rax, u->rcx, u->rdx, u->rbx, u->rsp, u->rbp, u->rsi, u->rdi,
-		                         u->r8,  u->r9,  u->r10, u->r11, u->r12, u->r13, u->r14, u->r15 };
+	const unsigned long long v[] = { u->rax, u->rcx, u->rdx, u->rbx, u->rsp, u->rbp,
+					 u->rsi, u->rdi, u->r8,	 u->r9,	 u->r10, u->r11,
+					 u->r12, u->r13, u->r14, u->r15 };
 
 	for (unsigned i = 0; i < 16; i++)
 		g[i] = v[i];
 }
 
-static void check(struct tracer *t, const struct user_regs_struct *u, const struct x86_insn *i, uint64_t a,
-		  unsigned size, bool write)
+static void check(struct tracer *t, const struct user_regs_struct *u, const struct x86_insn *i,
+		  uint64_t a, unsigned size, bool write)
 {
 	char text[96];
 
@@ -185,10 +189,12 @@ static void check(struct tracer *t, const struct user_regs_struct *u, const stru
 	if (allowed(t->s, a, size, write))
 		return;
 	if (t->bad++ < 5)
-		fprintf(stderr, "escape: %s of %u bytes at %#llx by code offset %#llx: %s; guest %s\n",
+		fprintf(stderr,
+			"escape: %s of %u bytes at %#llx by code offset %#llx: %s; guest %s\n",
 			write ? "write" : "read", size, (unsigned long long)a,
 			(unsigned long long)(u->rip - t->s->rx),
-			x86_disasm(text, sizeof(text), X86_MODE_64, i->bytes, i->len, u->rip), t->s->current.form);
+			x86_disasm(text, sizeof(text), X86_MODE_64, i->bytes, i->len, u->rip),
+			t->s->current.form);
 }
 
 /* Done here: a single step over POPFQ would make our trap flag the child's own. */
@@ -211,11 +217,14 @@ static void look(struct tracer *t, struct user_regs_struct *u)
 	struct x86_insn i;
 
 	t->steps++;
-	if (pread(t->mem, code, sizeof(code), (off_t)u->rip) != sizeof(code) || x86_decode(&i, X86_MODE_64, code, 15) < 0)
+	if (pread(t->mem, code, sizeof(code), (off_t)u->rip) != sizeof(code) ||
+	    x86_decode(&i, X86_MODE_64, code, 15) < 0)
 		return;
 	to_gpr(u, g);
 	if (i.attr & IA_STRING || i.attr & IA_VSIB) {
-		fprintf(stderr, "escape: the tracer does not know what %s in generated code touches\n", i.row->name);
+		fprintf(stderr,
+			"escape: the tracer does not know what %s in generated code touches\n",
+			i.row->name);
 		t->bad++;
 		return;
 	}
@@ -227,7 +236,8 @@ static void look(struct tracer *t, struct user_regs_struct *u)
 				a += u->fs_base;
 			else if (i.seg == X86_GS)
 				a += u->gs_base;
-			check(t, u, &i, a, i.op[k].size ? i.op[k].size : 832, i.op[k].access & OPA_W);
+			check(t, u, &i, a, i.op[k].size ? i.op[k].size : 832,
+			      i.op[k].access & OPA_W);
 			break;
 		}
 	if (i.id == X86_ID_PUSH || i.id == X86_ID_PUSHF || (i.attr & IA_CALL))
@@ -312,7 +322,9 @@ static void trace(struct tracer *t)
 		if (!get(t, &u))
 			break;
 		request = after_stop(t, WSTOPSIG(status), &u);
-		deliver = WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : WSTOPSIG(status);
+		deliver = WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == (SIGTRAP | 0x80)
+				  ? 0
+				  : WSTOPSIG(status);
 	}
 	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
 		fprintf(stderr, "escape: the traced run ended badly (status %#x)\n", status);
@@ -322,7 +334,8 @@ static void trace(struct tracer *t)
 
 long esc_trace(uint64_t seed, unsigned cases, bool plant)
 {
-	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct tracer t = { .s = s };
 	char path[64];
 	int status;
@@ -336,14 +349,15 @@ long esc_trace(uint64_t seed, unsigned cases, bool plant)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/mem", (int)t.pid);
 	t.mem = open(path, O_RDWR | O_CLOEXEC);
-	if (t.mem < 0 || ptrace(PTRACE_SETOPTIONS, t.pid, NULL, (long)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL))) {
+	if (t.mem < 0 || ptrace(PTRACE_SETOPTIONS, t.pid, NULL,
+				(long)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL))) {
 		kill(t.pid, SIGKILL);
 		waitpid(t.pid, &status, 0);
 		return -1;
 	}
 	trace(&t);
-	printf("escape: %u cases traced, %lu host instructions, %lu accesses, %lu outside\n", atomic_load(&s->done),
-	       t.steps, t.accesses, t.bad);
+	printf("escape: %u cases traced, %lu host instructions, %lu accesses, %lu outside\n",
+	       atomic_load(&s->done), t.steps, t.accesses, t.bad);
 	if (!plant && (atomic_load(&s->done) != cases || t.accesses < cases))
 		t.bad++;
 	close(t.mem);

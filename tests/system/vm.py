@@ -169,15 +169,15 @@ class Vm:
     def terminal_restored(self):
         return termios.tcgetattr(self.slave) == self.mode
 
-    def until(self, pattern, seconds):
-        """The match of a pattern in what came since the last one, or None."""
+    def until(self, pattern, seconds, panicked=False):
+        """The match of a pattern in what came since the last one, or None; at once when the guest panics."""
         end = time.monotonic() + seconds
         while True:
             m = re.compile(pattern).search(self.out, self.seen)
             if m is not None:
                 self.seen = m.end()
                 return m
-            if b"ring3: guest kernel panic" in self.out:
+            if not panicked and b"ring3: guest kernel panic" in self.out:
                 return None
             if time.monotonic() > end or not self.read(end - time.monotonic()):
                 return None

@@ -6,6 +6,9 @@
 #include "cpu/dbt/dbt_priv.h"
 #include "x86/cpuid.h"
 
+/* What a jump out of line leads to. */
+enum xl_pend_kind { XL_PEND_LINK, XL_PEND_STEP, XL_PEND_IRQ };
+
 struct xlate {
 	struct dbt *d;
 	struct emit e;
@@ -21,7 +24,7 @@ struct xlate {
 	struct xlate_pending { /* code for the end of the block */
 		uint8_t *rel;  /* jump to it */
 		gva_t va;
-		enum { XL_PEND_LINK, XL_PEND_STEP, XL_PEND_IRQ } kind;
+		enum xl_pend_kind kind;
 	} pending[128];
 	unsigned npending;
 	uint8_t *count_disp; /* displacement that counts the instructions since */
@@ -65,7 +68,7 @@ void xl_commit(struct xlate *x);
 bool xl_may_link(const struct xlate *x, gva_t target);
 void xl_across(struct xlate *x, gva_t target, bool call);
 /* The jump whose displacement is at rel shall leave for guest address va. */
-void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, int kind);
+void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, enum xl_pend_kind kind);
 /* Leaves the block for a known guest address. */
 void xl_exit_to(struct xlate *x, gva_t target);
 /* Hands the instruction at x->va to interp and ends the block. */

@@ -17,7 +17,7 @@ bool xl_may_link(const struct xlate *x, gva_t target)
 	       (target & 4095) <= 4096 - 15;
 }
 
-void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, int kind)
+void xl_pend(struct xlate *x, uint8_t *rel, gva_t va, enum xl_pend_kind kind)
 {
 	struct xlate_pending *p = &x->pending[x->npending++];
 

@@ -153,7 +153,7 @@ static bool part_same(const struct x86_state *a, const struct x86_state *b, cons
 
 static bool vector_same(const struct x86_state *a, const struct x86_state *b)
 {
-	if (memcmp(a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4))
+	if (memcmp(a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4) != 0)
 		return false;
 	if ((a->xsave[XS_BV] & 7) == 7 && (b->xsave[XS_BV] & 7) == 7 &&
 	    !memcmp(a->xsave, b->xsave, XS_HEAD) &&
@@ -217,14 +217,14 @@ static void say_state(const struct x86_state *a, const struct x86_state *b)
 		if (memcmp(at(a, fields[i].off), at(b, fields[i].off), fields[i].size))
 			say_field(fields[i].name, at(a, fields[i].off), at(b, fields[i].off),
 				  fields[i].size);
-	if (memcmp(a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4))
+	if (memcmp(a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4) != 0)
 		say_field("MXCSR", a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4);
 	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
 		for (unsigned k = 0; k < parts[i].count; k++) {
 			part_value(a, &parts[i], k, x);
 			part_value(b, &parts[i], k, y);
 			snprintf(name, sizeof(name), "%s %u", parts[i].name, k);
-			if (memcmp(x, y, 16))
+			if (memcmp(x, y, 16) != 0)
 				say_field(name, x, y, 16);
 		}
 }

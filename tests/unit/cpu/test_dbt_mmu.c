@@ -5,7 +5,7 @@
  */
 #include "dbt_fixture.h"
 
-#define VA 0x600000ul       /* one page, mapped as each case wants */
+#define VA 0x600000ul /* one page, mapped as each case wants */
 #define VA_HIGH 0xffffffff80200000ul
 
 static void map_both(struct pair *p, uint64_t va, gpa_t pa, uint64_t flags)
@@ -15,15 +15,23 @@ static void map_both(struct pair *p, uint64_t va, gpa_t pa, uint64_t flags)
 
 /* ---- rights ---- */
 
-BOX_PROGRAM(rights, /* rbx: address; r12: bit 0 write, bit 1 call */
+BOX_PROGRAM(
+	rights, /* rbx: address; r12: bit 0 write, bit 1 call */
 	"test r12d, 2\n jnz 2f\n test r12d, 1\n jnz 1f\n mov rax, [rbx]\n mov rcx, [rbx+8]\n int 0x80\n"
 	"1: mov [rbx], rax\n inc qword ptr [rbx+16]\n int 0x80\n"
 	"2: call rbx\n int 0x80\n");
 static void one_right(struct pair *p, unsigned n)
 {
-	static const uint64_t pte[] = { 0, BOX_P, BOX_P | BOX_W, BOX_P | BOX_U, BOX_P | BOX_W | BOX_U,
-		                        BOX_P | BOX_W | BOX_U | BOX_NX, BOX_P | BOX_W | BOX_NX, BOX_P | BOX_U | BOX_NX };
-	static const uint64_t cr4[] = { 0, X86_CR4_SMAP, X86_CR4_SMEP, X86_CR4_SMAP | X86_CR4_SMEP };
+	static const uint64_t pte[] = { 0,
+					BOX_P,
+					BOX_P | BOX_W,
+					BOX_P | BOX_U,
+					BOX_P | BOX_W | BOX_U,
+					BOX_P | BOX_W | BOX_U | BOX_NX,
+					BOX_P | BOX_W | BOX_NX,
+					BOX_P | BOX_U | BOX_NX };
+	static const uint64_t cr4[] = { 0, X86_CR4_SMAP, X86_CR4_SMEP,
+					X86_CR4_SMAP | X86_CR4_SMEP };
 	unsigned cpl = n & 1 ? 3 : 0, what = (n >> 1) % 3;
 	uint64_t c4 = cr4[(n / 6) % 4];
 	bool wp = (n / 24) & 1, ac = (n / 48) & 1;
@@ -35,7 +43,8 @@ static void one_right(struct pair *p, unsigned n)
 			map_both(p, BOX_CODE_VA + i * 4096, BOX_CODE + i * 4096, BOX_P | BOX_W);
 	} else {
 		for (unsigned i = 0; i < BOX_PAGES_MAPPED; i++)
-			map_both(p, BOX_CODE_VA + i * 4096, BOX_CODE + i * 4096, BOX_P | BOX_W | BOX_U);
+			map_both(p, BOX_CODE_VA + i * 4096, BOX_CODE + i * 4096,
+				 BOX_P | BOX_W | BOX_U);
 	}
 	map_both(p, va, BOX_PAGES, flags);
 	PAIR_DO(p, box_put64, BOX_PAGES, 0xc3c3c3c3c3c3c3c3);
@@ -68,12 +77,14 @@ static void rights(void **state)
  * With SMAP's window open the kernel uses what user mode may use; with CR0.WP clear it may also write read-only
  * pages there. User mode must not gain by that.
  */
-BOX_PROGRAM(open_window,
+BOX_PROGRAM(
+	open_window,
 	"mov rax, cr0\n and eax, ~0x10000\n mov cr0, rax\n stac\n mov [rbx], rax\n clac\n" /* kernel writes */
 	"or eax, 0x10000\n mov cr0, rax\n"
 	"mov rsp, 0xffffffff80009000\n push 0x2b\n lea rcx, [rip+0]\n push 0x50f000\n push 2\n push 0x33\n"
 	"push 0x401000\n iretq\n");
-BOX_PROGRAM(open_window_nowp, /* the same without going back to WP first */
+BOX_PROGRAM(
+	open_window_nowp, /* the same without going back to WP first */
 	"mov rax, cr0\n and eax, ~0x10000\n mov cr0, rax\n stac\n mov [rbx], rax\n clac\n"
 	"mov rsp, 0xffffffff80009000\n push 0x2b\n push 0x50f000\n push 2\n push 0x33\n push 0x401000\n iretq\n");
 BOX_PROGRAM(user_write, "mov rax, [rbx]\n mov [rbx], rbx\n int 0x80\n");
@@ -119,15 +130,15 @@ static void accessed_dirty(void **state)
 	assert_int_equal(e & (BOX_A | BOX_D), BOX_A);
 	assert_int_equal(box_get64(p->dbt, box_entry(p->dbt, BOX_PML4, VA)) & (BOX_A | BOX_D), 0);
 	PAIR_LOAD(p, read_write);
-	PAIR_SET(p, rip, BOX_CODE_VA);
-	PAIR_SET(p, gpr[X86_RBX], VA + 4096);
 	pair_reset(p, 3);
 	PAIR_SET(p, gpr[X86_RBX], VA + 4096);
 	pair_run(p);
 	assert_int_equal(box_get64(p->dbt, box_entry(p->dbt, BOX_PML4, VA + 4096)) & BOX_D, BOX_D);
-	assert_int_equal(box_get64(p->dbt, box_entry(p->dbt, BOX_PML4, VA + 8192)) & (BOX_A | BOX_D), BOX_A);
+	assert_int_equal(
+		box_get64(p->dbt, box_entry(p->dbt, BOX_PML4, VA + 8192)) & (BOX_A | BOX_D), BOX_A);
 	/* The guest clears them and invalidates: they come again. */
-	PAIR_DO(p, box_put64, box_entry(p->dbt, BOX_PML4, VA + 4096), (BOX_PAGES + 4096) | BOX_P | BOX_U | BOX_W);
+	PAIR_DO(p, box_put64, box_entry(p->dbt, BOX_PML4, VA + 4096),
+		(BOX_PAGES + 4096) | BOX_P | BOX_U | BOX_W);
 	pair_reset(p, 3);
 	PAIR_SET(p, gpr[X86_RBX], VA + 4096);
 	pair_run(p);
@@ -141,7 +152,8 @@ static void accessed_dirty(void **state)
  * rbx: address, r12: where its page-table entry can be written, r13: new entry, r14: which way to invalidate.
  * Reads and writes before, changes the entry, invalidates, and does the same again.
  */
-BOX_PROGRAM(invalidate,
+BOX_PROGRAM(
+	invalidate,
 	"mov rax, [rbx]\n add qword ptr [rbx], 1\n call rbp\n mov [r12], r13\n"
 	"cmp r14d, 1\n jb 1f\n je 2f\n cmp r14d, 3\n jb 3f\n je 4f\n jmp 5f\n"
 	"1: invlpg [rbx]\n jmp 9f\n"
@@ -158,7 +170,8 @@ static void page_code(struct pair *p, gpa_t page, unsigned n)
 	f[3] = (uint8_t)n;
 	PAIR_DO(p, box_code, page + 64, f, sizeof(f));
 }
-static void one_invalidation(struct pair *p, uint64_t va, uint64_t first, uint64_t second, unsigned way)
+static void one_invalidation(struct pair *p, uint64_t va, uint64_t first, uint64_t second,
+			     unsigned way)
 {
 	uint64_t at;
 
@@ -179,7 +192,8 @@ static void one_invalidation(struct pair *p, uint64_t va, uint64_t first, uint64
 static void invalidation(void **state)
 {
 	static const uint64_t second[] = { (BOX_PAGES + 4096) | BOX_P | BOX_W, 0, BOX_PAGES | BOX_P,
-		                           (BOX_PAGES + 4096) | BOX_P | BOX_W | BOX_G, BOX_PAGES | BOX_P | BOX_W | BOX_NX };
+					   (BOX_PAGES + 4096) | BOX_P | BOX_W | BOX_G,
+					   BOX_PAGES | BOX_P | BOX_W | BOX_NX };
 	struct pair *p = pair_new();
 
 	(void)state;
@@ -194,8 +208,10 @@ static void invalidation(void **state)
 }
 
 /* A large page, split by hand: the fragments of the old one must go with one INVLPG. */
-BOX_PROGRAM(split, "mov rax, [rbx]\n mov rcx, [rbx+0x1ff000]\n mov rdx, [rbx+0x5000]\n mov [r12], r13\n invlpg [rbx+0x3000]\n"
-		   "mov rax, [rbx]\n mov rcx, [rbx+0x1ff000]\n mov rdx, [rbx+0x5000]\n mov [rbx+8], rdx\n int 0x80\n");
+BOX_PROGRAM(
+	split,
+	"mov rax, [rbx]\n mov rcx, [rbx+0x1ff000]\n mov rdx, [rbx+0x5000]\n mov [r12], r13\n invlpg [rbx+0x3000]\n"
+	"mov rax, [rbx]\n mov rcx, [rbx+0x1ff000]\n mov rdx, [rbx+0x5000]\n mov [rbx+8], rdx\n int 0x80\n");
 static void large_pages(void **state)
 {
 	struct pair *p = pair_new();
@@ -212,10 +228,13 @@ static void large_pages(void **state)
 		map_both(p, 0x80000000ul, 0, BOX_P);
 		at = box_entry(p->dbt, BOX_PML4, 0x80000000ul) & ~4095ul;
 		for (unsigned i = 0; i < 512; i++)
-			PAIR_DO(p, box_put64, at + i * 8, (0x400000 + (511 - i) * 4096ul) | BOX_P | BOX_W);
+			PAIR_DO(p, box_put64, at + i * 8,
+				(0x400000 + (511 - i) * 4096ul) | BOX_P | BOX_W);
 		{
-			gpa_t pml4e = box_get64(p->dbt, BOX_PML4 + ((va >> 39) & 511) * 8) & ~4095ul;
-			gpa_t pdpt = box_get64(p->dbt, pml4e + ((va >> 30) & 511) * 8) & 0xffffffffff000ul;
+			gpa_t pml4e =
+				box_get64(p->dbt, BOX_PML4 + ((va >> 39) & 511) * 8) & ~4095ul;
+			gpa_t pdpt = box_get64(p->dbt, pml4e + ((va >> 30) & 511) * 8) &
+				     0xffffffffff000ul;
 			gpa_t pde = pdpt + ((va >> 21) & 511) * 8;
 
 			map_both(p, VA + 0x1000, pde & ~4095ul, BOX_P | BOX_W);
@@ -238,13 +257,15 @@ static void large_pages(void **state)
  * r12, r13: two spaces. Same PCID for both: the load of the second flushes what the first has left, although the first
  * comes back without a flush.
  */
-BOX_PROGRAM(same_pcid,
+BOX_PROGRAM(
+	same_pcid,
 	"stac\n mov rcx, 0x8000000000000000\n mov rax, r12\n mov cr3, rax\n mov rsi, [rbx]\n" /* space A, flushing */
-	"mov rax, [r14]\n mov [r15], r8\n"                       /* A's entry changes */
-	"mov rax, r13\n mov cr3, rax\n mov rdi, [rbx]\n"          /* space B, flushing PCID 1 */
+	"mov rax, [r14]\n mov [r15], r8\n"		 /* A's entry changes */
+	"mov rax, r13\n mov cr3, rax\n mov rdi, [rbx]\n" /* space B, flushing PCID 1 */
 	"mov rax, r12\n or rax, rcx\n mov cr3, rax\n mov rdx, [rbx]\n int 0x80\n");
 /* Two PCIDs, each kept; then one is dropped by INVPCID. */
-BOX_PROGRAM(two_pcids,
+BOX_PROGRAM(
+	two_pcids,
 	"stac\n mov rcx, 0x8000000000000000\n mov cr3, r12\n mov rsi, [rbx]\n mov cr3, r13\n mov rdi, [rbx]\n"
 	"mov rax, r12\n or rax, rcx\n mov cr3, rax\n mov rdx, [rbx]\n mov rax, r13\n or rax, rcx\n mov cr3, rax\n"
 	"mov rbp, [rbx]\n mov [r15], r8\n" /* A's entry changes while B runs */
@@ -295,7 +316,8 @@ static void pcids(void **state)
 }
 
 /* More address spaces than the translator keeps, visited in turn with and without flushing. */
-BOX_PROGRAM(many_spaces, /* rsi: table of CR3 values, rcx: visits */
+BOX_PROGRAM(
+	many_spaces, /* rsi: table of CR3 values, rcx: visits */
 	"1: mov rax, rcx\n and eax, 31\n mov rax, [rsi+rax*8]\n mov cr3, rax\n add rdx, [rbx]\n inc qword ptr [rbx]\n"
 	"call rbp\n dec rcx\n jnz 1b\n int 0x80\n");
 static void many_spaces(void **state)
@@ -330,13 +352,16 @@ static void many_spaces(void **state)
 /* ---- what blocks assumed about CR0 and CR4 ---- */
 
 /* A function that sets CR0.TS returns into a block translated without it: the next FPU instruction must fault. */
-BOX_PROGRAM(task_switched,
+BOX_PROGRAM(
+	task_switched,
 	"clts\n movd xmm0, eax\n call 1f\n paddd xmm0, xmm0\n call 1f\n paddd xmm0, xmm0\n call 2f\n paddd xmm0, xmm0\n"
 	"int3\n1: ret\n2: mov rax, cr0\n or eax, 8\n mov cr0, rax\n ret\n");
-BOX_PROGRAM(task_switched_jump, /* the same through an indirect jump that the cache knows */
+BOX_PROGRAM(
+	task_switched_jump, /* the same through an indirect jump that the cache knows */
 	"clts\n lea rbx, [rip+1f]\n mov ecx, 3\n jmp rbx\n 1: paddd xmm0, xmm0\n dec ecx\n jz 2f\n jmp rbx\n"
 	"2: mov rax, cr0\n or eax, 8\n mov cr0, rax\n jmp rbx\n");
-BOX_PROGRAM(xcr0_avx,
+BOX_PROGRAM(
+	xcr0_avx,
 	"lea rbx, [rip+1f]\n mov edi, 3\n jmp rbx\n 1: vpaddd ymm0, ymm0, ymm0\n dec edi\n jz 2f\n jmp rbx\n"
 	"2: xor ecx, ecx\n xor edx, edx\n mov eax, 3\n xsetbv\n jmp rbx\n");
 static void assumptions(void **state)
@@ -357,8 +382,10 @@ static void assumptions(void **state)
 }
 
 /* CR4.TSD set by the kernel between two stays in user mode. */
-BOX_PROGRAM(tsd_user, "lea rbx, [rip+1f]\n mov ecx, 3\n jmp rbx\n 1: rdtsc\n xor eax, eax\n xor edx, edx\n dec ecx\n jz 2f\n jmp rbx\n"
-		      "2: inc edi\n cmp edi, 3\n ja 3f\n int 0x81\n mov ecx, 2\n jmp rbx\n3: int3\n");
+BOX_PROGRAM(
+	tsd_user,
+	"lea rbx, [rip+1f]\n mov ecx, 3\n jmp rbx\n 1: rdtsc\n xor eax, eax\n xor edx, edx\n dec ecx\n jz 2f\n jmp rbx\n"
+	"2: inc edi\n cmp edi, 3\n ja 3f\n int 0x81\n mov ecx, 2\n jmp rbx\n3: int3\n");
 BOX_PROGRAM(tsd_kernel, "mov rsi, cr4\n or esi, 4\n mov cr4, rsi\n iretq\n");
 static void time_stamp_disable(void **state)
 {
@@ -376,10 +403,14 @@ static void time_stamp_disable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rights),	 cmocka_unit_test(window),
-		cmocka_unit_test(accessed_dirty), cmocka_unit_test(invalidation),
-		cmocka_unit_test(large_pages),	 cmocka_unit_test(pcids),
-		cmocka_unit_test(many_spaces),	 cmocka_unit_test(assumptions),
+		cmocka_unit_test(rights),
+		cmocka_unit_test(window),
+		cmocka_unit_test(accessed_dirty),
+		cmocka_unit_test(invalidation),
+		cmocka_unit_test(large_pages),
+		cmocka_unit_test(pcids),
+		cmocka_unit_test(many_spaces),
+		cmocka_unit_test(assumptions),
 		cmocka_unit_test(time_stamp_disable),
 	};
 

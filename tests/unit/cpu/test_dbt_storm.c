@@ -13,7 +13,8 @@
 BOX_PROGRAM(tick, "inc qword ptr [0xffffffff8000a000]\n iretq\n");
 
 /* All classes of translated instructions in a loop; rsi, rdi: memory; ecx: rounds. */
-BOX_PROGRAM(classes,
+BOX_PROGRAM(
+	classes,
 	"mov r15d, ecx\n xor eax, eax\n mov r9, rsi\n"
 	"1: add rax, [rsi]\n mov [rdi+8], rax\n lock xadd [rdi+16], eax\n mov ah, [rsi+3]\n add [rdi+24], ah\n xchg [rdi+32], bh\n"
 	"push rax\n push r9\n pop r10\n pop rdx\n pushfq\n add edx, eax\n popfq\n adc r10, rdx\n sbb r11, [r9+8]\n"
@@ -27,7 +28,8 @@ BOX_PROGRAM(classes,
 	"dec r15d\n jnz 1b\n int 0x80\n"
 	"5: xor r10d, eax\n jrcxz 6f\n inc r11\n6: ret\n");
 /* The kernel's: flags, windows, tables, and a HLT that an interrupt ends only if there is one. */
-BOX_PROGRAM(kernel_classes,
+BOX_PROGRAM(
+	kernel_classes,
 	"mov r15d, ecx\n mov rbp, rsi\n"
 	"1: cli\n add rax, [rbp]\n sti\n add rax, 3\n cli\n pushfq\n pop rdx\n and edx, 0x200\n add rax, rdx\n push 0x202\n popfq\n add rax, 5\n"
 	"stac\n add rax, [rdi]\n mov [rdi], rax\n clac\n swapgs\n swapgs\n mov rcx, cr2\n mov rcx, cr3\n mov cr3, rcx\n invlpg [rbp]\n"
@@ -35,7 +37,8 @@ BOX_PROGRAM(kernel_classes,
 	"mov r8, rsp\n push 0x18\n push r8\n pushfq\n push 0x10\n lea r8, [rip+3f]\n push r8\n iretq\n ud2\n"
 	"3: dec r15d\n jnz 1b\n cli\n int 0x80\n2: add rbx, 1\n ret\n");
 /* Code that changes under all of it. */
-BOX_PROGRAM(patched,
+BOX_PROGRAM(
+	patched,
 	"mov r15d, ecx\n xor eax, eax\n lea rbx, [rip+2f]\n1: mov [rbx+1], r15d\n call rbx\n add rax, rdx\n dec r15d\n jnz 1b\n int 0x80\n"
 	".skip 64-(.-box_patched)%64, 0x90\n2: mov edx, 0\n ret\n");
 
@@ -90,10 +93,12 @@ static void fill_data(struct pair *p)
 	}
 }
 
-static void storm_once(struct pair *p, const uint8_t *code, size_t n, unsigned cpl, unsigned rounds, bool interrupts, unsigned long *kicks)
+static void storm_once(struct pair *p, const uint8_t *code, size_t n, unsigned cpl, unsigned rounds,
+		       bool interrupts, unsigned long *kicks)
 {
-	struct box_compare rules = { .skip_from = BOX_STACK - 4096, .skip_to = BOX_COUNT + 4096,
-		                     .flags_ignored = X86_FL_ARITH };
+	struct box_compare rules = { .skip_from = BOX_STACK - 4096,
+				     .skip_to = BOX_COUNT + 4096,
+				     .flags_ignored = X86_FL_ARITH };
 	struct storm s;
 
 	fill_data(p);
@@ -108,8 +113,10 @@ static void storm_once(struct pair *p, const uint8_t *code, size_t n, unsigned c
 	if (cpl == 0) /* what lies below RSP is the interrupts' */
 		PAIR_SET(p, gpr[X86_RSP], BOX_KERNEL + BOX_STACK);
 	PAIR_DO(p, box_put64, BOX_COUNT, 0);
-	PAIR_DO(p, box_map, BOX_KERNEL + BOX_COUNT, BOX_COUNT, BOX_P | BOX_W | BOX_G | BOX_A | BOX_D);
-	PAIR_DO(p, box_map, BOX_KERNEL + BOX_STACK - 4096, BOX_STACK - 4096, BOX_P | BOX_W | BOX_G | BOX_A | BOX_D);
+	PAIR_DO(p, box_map, BOX_KERNEL + BOX_COUNT, BOX_COUNT,
+		BOX_P | BOX_W | BOX_G | BOX_A | BOX_D);
+	PAIR_DO(p, box_map, BOX_KERNEL + BOX_STACK - 4096, BOX_STACK - 4096,
+		BOX_P | BOX_W | BOX_G | BOX_A | BOX_D);
 	assert_int_equal(box_run(p->interp), 0x80);
 	p->dbt->taken = 0;
 	assert_int_equal(run_in_storm(p->dbt, interrupts, &s), 0x80);
@@ -119,7 +126,8 @@ static void storm_once(struct pair *p, const uint8_t *code, size_t n, unsigned c
 }
 
 /* A busy host may leave the storm little time: again until there was enough of it. */
-static void storm(struct pair *p, const uint8_t *code, size_t n, unsigned cpl, unsigned rounds, bool interrupts)
+static void storm(struct pair *p, const uint8_t *code, size_t n, unsigned cpl, unsigned rounds,
+		  bool interrupts)
 {
 	unsigned long kicks = 0, taken = 0;
 
@@ -158,7 +166,8 @@ static void kernel_storm(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(user_storm), cmocka_unit_test(kernel_storm) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(user_storm),
+					    cmocka_unit_test(kernel_storm) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,53 +149,52 @@ static enum cpu_exit_reason ls_run(struct ls_fx *t)
 
 /* ---- programs that must not differ ---- */
 
-FX_PROGRAM(mixed, 64, R"(
-	.intel_syntax noprefix
-	mov ecx, 2000
-	xor eax, eax
-	mov rdi, 0x20000
-	fninit
-	1: add rax, rcx
-	imul r9, rax, 17
-	adc r10, r9
-	rol r15, 3
-	xor r15, r10
-	push r15
-	call 2f
-	pop r11
-	mov [rdi + rcx * 8], r11
-	lock xadd [rdi], r9
-	movq xmm3, r11
-	pshufb xmm3, xmm5
-	paddq xmm5, xmm3
-	movdqu [rdi + rcx * 8 + 5], xmm5
-	fild qword ptr [rdi]
-	fsqrt
-	fstp qword ptr [rdi + 16]
-	dec ecx
-	jnz 1b
-	jmp 3f
-	2: lea rbx, [rsp + rcx * 2]
-	bt [rdi], ebx
-	setc bl
-	movzx r8d, bl
-	cmovs rdx, r8
-	ret
-	3: mov rsi, rdi
-	lea rdi, [rdi + 0x800]
-	mov ecx, 3000
-	cld
-	rep movsb
-	mov ecx, 600
-	rep stosq
-	std
-	mov ecx, 50
-	rep stosd
-	cld
-	pushfq
-	pop r12
-	hlt
-	.att_syntax)");
+FX_PROGRAM(mixed, 64, ".intel_syntax noprefix\n"
+	   "mov ecx, 2000\n"
+	   "xor eax, eax\n"
+	   "mov rdi, 0x20000\n"
+	   "fninit\n"
+	   "1: add rax, rcx\n"
+	   "imul r9, rax, 17\n"
+	   "adc r10, r9\n"
+	   "rol r15, 3\n"
+	   "xor r15, r10\n"
+	   "push r15\n"
+	   "call 2f\n"
+	   "pop r11\n"
+	   "mov [rdi + rcx * 8], r11\n"
+	   "lock xadd [rdi], r9\n"
+	   "movq xmm3, r11\n"
+	   "pshufb xmm3, xmm5\n"
+	   "paddq xmm5, xmm3\n"
+	   "movdqu [rdi + rcx * 8 + 5], xmm5\n"
+	   "fild qword ptr [rdi]\n"
+	   "fsqrt\n"
+	   "fstp qword ptr [rdi + 16]\n"
+	   "dec ecx\n"
+	   "jnz 1b\n"
+	   "jmp 3f\n"
+	   "2: lea rbx, [rsp + rcx * 2]\n"
+	   "bt [rdi], ebx\n"
+	   "setc bl\n"
+	   "movzx r8d, bl\n"
+	   "cmovs rdx, r8\n"
+	   "ret\n"
+	   "3: mov rsi, rdi\n"
+	   "lea rdi, [rdi + 0x800]\n"
+	   "mov ecx, 3000\n"
+	   "cld\n"
+	   "rep movsb\n"
+	   "mov ecx, 600\n"
+	   "rep stosq\n"
+	   "std\n"
+	   "mov ecx, 50\n"
+	   "rep stosd\n"
+	   "cld\n"
+	   "pushfq\n"
+	   "pop r12\n"
+	   "hlt\n"
+	   ".att_syntax\n");
 
 static void test_mixed(void **state)
 {
@@ -213,25 +212,24 @@ static void test_mixed(void **state)
 }
 
 /* Exceptions: the handlers halt, so patch those of #DE, #PF, #UD to step over two bytes and return. */
-FX_PROGRAM(faults, 64, R"(
-	.intel_syntax noprefix
-	mov ebp, 100
-	1: xor ebx, ebx
-	mov eax, 5
-	mov edx, 0
-	add r13, rax
-	div ebx
-	mov rsi, 0x1000000
-	add r13, rsi
-	mov al, [rsi]
-	ud2
-	mov rsi, 0xe01000
-	add r14, 1
-	mov [rsi], eax
-	dec ebp
-	jnz 1b
-	hlt
-	.att_syntax)");
+FX_PROGRAM(faults, 64, ".intel_syntax noprefix\n"
+	   "mov ebp, 100\n"
+	   "1: xor ebx, ebx\n"
+	   "mov eax, 5\n"
+	   "mov edx, 0\n"
+	   "add r13, rax\n"
+	   "div ebx\n"
+	   "mov rsi, 0x1000000\n"
+	   "add r13, rsi\n"
+	   "mov al, [rsi]\n"
+	   "ud2\n"
+	   "mov rsi, 0xe01000\n"
+	   "add r14, 1\n"
+	   "mov [rsi], eax\n"
+	   "dec ebp\n"
+	   "jnz 1b\n"
+	   "hlt\n"
+	   ".att_syntax\n");
 FX_PROGRAM(skip_two, 64, "add $2, (%rsp)\niretq");
 FX_PROGRAM(skip_two_error, 64, "add $8, %rsp\nincl %r12d\nadd $2, (%rsp)\niretq");
 
@@ -254,15 +252,14 @@ static void test_faults(void **state)
 }
 
 /* A loop that changes an instruction ahead of itself, in its own block. */
-FX_PROGRAM(smc, 64, R"(
-	.intel_syntax noprefix
-	mov ecx, 300
-	1: mov [rip + 2f + 1], ecx
-	2: mov eax, 0x11111111
-	add rbx, rax
-	loop 1b
-	hlt
-	.att_syntax)");
+FX_PROGRAM(smc, 64, ".intel_syntax noprefix\n"
+	   "mov ecx, 300\n"
+	   "1: mov [rip + 2f + 1], ecx\n"
+	   "2: mov eax, 0x11111111\n"
+	   "add rbx, rax\n"
+	   "loop 1b\n"
+	   "hlt\n"
+	   ".att_syntax\n");
 
 static void test_smc(void **state)
 {
@@ -276,33 +273,32 @@ static void test_smc(void **state)
 	ls_free(t);
 }
 
-FX_PROGRAM(devices, 64, R"(
-	.intel_syntax noprefix
-	mov ecx, 50
-	mov rdi, 0x2000000
-	1: in al, 0x60
-	add r8, rax
-	mov eax, [rdi + 8]
-	add r8, rax
-	out 0x61, al
-	mov [rdi + rcx], cl
-	rdtsc
-	add r9, rax
-	rdrand r10
-	add r9, r10
-	dec ecx
-	jnz 1b
-	mov rdi, 0x20000
-	mov edx, 0x70
-	mov ecx, 20
-	rep insb
-	mov rsi, 0x20000
-	mov ecx, 20
-	rep outsb
-	mov r11, 0x2000000
-	lock xadd [r11], rcx
-	hlt
-	.att_syntax)");
+FX_PROGRAM(devices, 64, ".intel_syntax noprefix\n"
+	   "mov ecx, 50\n"
+	   "mov rdi, 0x2000000\n"
+	   "1: in al, 0x60\n"
+	   "add r8, rax\n"
+	   "mov eax, [rdi + 8]\n"
+	   "add r8, rax\n"
+	   "out 0x61, al\n"
+	   "mov [rdi + rcx], cl\n"
+	   "rdtsc\n"
+	   "add r9, rax\n"
+	   "rdrand r10\n"
+	   "add r9, r10\n"
+	   "dec ecx\n"
+	   "jnz 1b\n"
+	   "mov rdi, 0x20000\n"
+	   "mov edx, 0x70\n"
+	   "mov ecx, 20\n"
+	   "rep insb\n"
+	   "mov rsi, 0x20000\n"
+	   "mov ecx, 20\n"
+	   "rep outsb\n"
+	   "mov r11, 0x2000000\n"
+	   "lock xadd [r11], rcx\n"
+	   "hlt\n"
+	   ".att_syntax\n");
 
 /* Each access happens once, and time and chance are the same in every run. */
 static void test_devices(void **state)
