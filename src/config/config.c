@@ -214,6 +214,8 @@ static int parse_word(struct parse *p, char *word, bool first, struct err *e)
 	bit = BIT((unsigned)(f - c->fields) % MAX_KEYS);
 	if ((p->seen & bit) && f->type != CFG_T_LIST)
 		return err_set(e, -EINVAL, "%s: %s: given twice", c->name, f->key);
+	if (*value == '\0' && (f->flags & CFG_REQUIRED))
+		return err_set(e, -EINVAL, "%s: %s: needs a value: %s=…", c->name, f->key, f->key);
 	p->seen |= bit;
 	return field_set(c, f, p->out, value, e);
 }

@@ -9,6 +9,16 @@
 
 #include "fw/boot_priv.h"
 
+static const char *mend(int error)
+{
+	switch (error) {
+	case ENOENT:
+	case ENOTDIR: return "; check the name";
+	case EACCES: return "; change its permissions";
+	default: return "";
+	}
+}
+
 int fw_file_open(struct fw_file *f, const char *what, const char *path, struct err *e)
 {
 	struct stat st;
@@ -17,15 +27,16 @@ int fw_file_open(struct fw_file *f, const char *what, const char *path, struct e
 	f->what = what;
 	f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (f->fd < 0)
-		return err_set(e, -errno, "cannot open %s %s: %s", what, path, strerror(errno));
+		return err_set(e, -errno, "cannot open %s '%s': %s%s", what, path, strerror(errno),
+			       mend(errno));
 	if (fstat(f->fd, &st) < 0)
 		r = err_set(e, -errno, "cannot read %s %s: %s", what, path, strerror(errno));
 	else if (S_ISDIR(st.st_mode))
 		r = err_set(e, -EISDIR, "%s %s is a directory: name a file", what, path);
 	else if (!S_ISREG(st.st_mode))
-		r = err_set(e, -EINVAL, "%s %s is not a regular file", what, path);
+		r = err_set(e, -EINVAL, "%s %s is not a regular file: name one", what, path);
 	else if (st.st_size == 0)
-		r = err_set(e, -EINVAL, "%s %s is empty", what, path);
+		r = err_set(e, -EINVAL, "%s %s is empty: copy it again", what, path);
 	else
 		r = 0;
 	f->size = r ? 0 : (uint64_t)st.st_size;
@@ -51,6 +62,8 @@ int fw_file_read(const struct fw_file *f, uint64_t off, void *buf, uint64_t n, s
 	uint8_t *p = buf;
 	ssize_t got;
 
+	if (off > f->size || n > f->size - off)
+		return err_set(e, -EINVAL, "%s %s is truncated: copy it again", f->what, f->path);
 	while (n) {
 		got = pread(f->fd, p, n < GiB ? n : GiB, (off_t)off);
 		if (got < 0 && errno == EINTR)

@@ -192,7 +192,10 @@ struct dbt_half {
 	uint32_t *chunk;      /* the ready ones */
 	uint32_t nchunk, cap_chunk;
 	uint8_t large;	/* 1: holds fragments of 2 MiB pages, 2: of 1 GiB pages */
-	bool nonglobal; /* kernel half: holds mappings without the global bit */
+	/* Kernel half: mappings without the global bit, by index; nonglobal: more than fit. */
+	uint64_t ng[512];
+	uint32_t nng;
+	bool nonglobal;
 };
 
 /* A translation table as generated code sees it through GS: lower half, then upper half. */
@@ -303,6 +306,7 @@ struct dbt {
 	uint64_t step_page;	/* RAM page interp was last let decode, UINT64_MAX: none */
 	gva_t step_va;		/* and its address */
 	bool user_ring;		/* whose return stack ret_rsp is */
+	uint32_t mode[2];             /* what each ring's jump caches and return stack were made under */
 	struct dbt_block *last; /* run by dbt_run_one_block */
 	uint64_t flushes;	/* of the code cache */
 	struct dbt_block
@@ -404,6 +408,8 @@ bool dbt_half_is_ready(const struct dbt_half *h, uint64_t index);
 void dbt_half_set(struct dbt_mmu *m, struct dbt_half *h, uint64_t index, uint8_t *host);
 uint8_t *dbt_half_get(const struct dbt_half *h, uint64_t index);
 void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h);
+/* Drops the mappings without the global bit. */
+void dbt_half_clear_nonglobal(struct dbt_mmu *m, struct dbt_half *h);
 void dbt_half_clear_page(struct dbt_mmu *m, struct dbt_half *h, gva_t va);
 /* Value of an entry that sends an access in page `index` to host page `host`. */
 uint64_t dbt_entry_value(uint64_t index, const uint8_t *host);

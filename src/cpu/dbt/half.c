@@ -116,6 +116,18 @@ void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h)
 	h->nlog = 0;
 	h->large = 0;
 	h->nonglobal = false;
+	h->nng = 0;
+}
+
+void dbt_half_clear_nonglobal(struct dbt_mmu *m, struct dbt_half *h)
+{
+	if (h->nonglobal) {
+		dbt_half_clear(m, h);
+		return;
+	}
+	for (uint32_t i = 0; i < h->nng; i++)
+		h->entry[h->ng[i] - h->first_index] = dbt_entry_value(h->ng[i], m->guard);
+	h->nng = 0;
 }
 
 static void clear_range(struct dbt_mmu *m, struct dbt_half *h, uint64_t index, uint64_t n)

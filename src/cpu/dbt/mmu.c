@@ -337,14 +337,22 @@ static bool half_takes(struct dbt *d, const struct dbt_half *h, const struct x86
 	return x->user;
 }
 
-static void note_page_kind(struct dbt_half *h, const struct x86_xlat *x)
+static void note_nonglobal(struct dbt_half *h, uint64_t index)
+{
+	if (h->nng == ARRAY_SIZE(h->ng))
+		h->nonglobal = true;
+	else
+		h->ng[h->nng++] = index;
+}
+
+static void note_page_kind(struct dbt_half *h, uint64_t index, const struct x86_xlat *x)
 {
 	if (x->page_size > 4 * MiB)
 		h->large = 2;
 	else if (x->page_size > 4096 && h->large == 0)
 		h->large = 1;
 	if (!x->global)
-		h->nonglobal = true;
+		note_nonglobal(h, index);
 }
 
 /* The rest of the same 2 MiB page costs no walk. */
@@ -357,8 +365,11 @@ static void fill_large(struct dbt *d, struct dbt_half *h, uint64_t index, const 
 		uint64_t off = dbt_ram_off(d, base + i * 4096);
 
 		if (first + i != index && off != UINT64_MAX &&
-		    dbt_half_get(h, first + i) == d->mmu.guard)
+		    dbt_half_get(h, first + i) == d->mmu.guard) {
 			enter_page(d, h, first + i, off, x->writable && x->dirty);
+			if (!x->global)
+				note_nonglobal(h, first + i);
+		}
 	}
 }
 
@@ -395,7 +406,7 @@ static void fill_small(struct dbt *d, struct dbt_half *h, gva_t va)
 		if (off == UINT64_MAX)
 			continue;
 		enter_page(d, h, i, off, (all & pte & 2) && (pte & 0x40));
-		note_page_kind(h, &(struct x86_xlat){ .page_size = 4096, .global = x.global });
+		note_page_kind(h, i, &(struct x86_xlat){ .page_size = 4096, .global = x.global });
 	}
 }
 
@@ -428,7 +439,7 @@ bool dbt_mmu_fill(struct dbt *d, gva_t va, bool write)
 	if (write && (!x.writable || atomic_load(&d->page_code[off >> 12])))
 		return false;
 	enter_page(d, h, index, off, x.writable && x.dirty);
-	note_page_kind(h, &x);
+	note_page_kind(h, index, &x);
 	if (x.page_size > 4096)
 		fill_large(d, h, index, &x);
 	else if (x86_long_mode(s))

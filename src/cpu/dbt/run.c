@@ -275,6 +275,27 @@ static void undo_branch(struct dbt *d)
 	}
 }
 
+/* Jump caches, cells and return stacks know addresses only: they start anew when the mode has changed. */
+static uint32_t settle_mode(struct dbt *d)
+{
+	uint32_t mode = dbt_mode(d);
+	bool user = mode & DBT_MODE_USER;
+
+	if (mode == d->mode[user])
+		return mode;
+	d->mode[user] = mode;
+	dbt_ret_reset(d, user);
+	if (!user) {
+		dbt_jc_clear(d->jc_kernel, d->stub_jc_miss);
+		return mode;
+	}
+	for (unsigned i = 0; i < DBT_SPACES; i++) {
+		dbt_jc_clear(d->mmu.space[i].jc, d->stub_jc_miss);
+		dbt_cells_clear(d, &d->mmu.space[i]);
+	}
+	return mode;
+}
+
 static struct dbt_block *next_block(struct dbt *d)
 {
 	struct dbt_tls *t = d->t;
@@ -288,7 +309,7 @@ static struct dbt_block *next_block(struct dbt *d)
 		undo_branch(d);
 		return NULL;
 	}
-	b = dbt_lookup(d, t->st.rip, dbt_mode(d));
+	b = dbt_lookup(d, t->st.rip, settle_mode(d));
 	if (!b || dbt_options.no_chain)
 		return b;
 	if (reason == DBT_EXIT_LINK && flushes == d->flushes && link_leads_to(d, link, b))

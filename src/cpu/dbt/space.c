@@ -43,9 +43,23 @@ static void flush_supervisor(struct dbt *d, bool global)
 	struct dbt_mmu *m = &d->mmu;
 
 	dbt_half_clear(m, &m->sup_low);
-	if (global || m->kernel.nonglobal)
+	if (global)
 		dbt_half_clear(m, &m->kernel);
+	else
+		dbt_half_clear_nonglobal(m, &m->kernel);
 	dbt_kcode_revalidate_all(d, !global);
+}
+
+/* A load that flushes does so for all that bears its PCID, whatever table it came from. */
+static void pcid_empty(struct dbt *d, uint64_t key)
+{
+	for (unsigned i = 0; i < DBT_SPACES; i++) {
+		struct dbt_space *s = &d->mmu.space[i];
+
+		if (s->key == key || ((d->t->st.cr4 & X86_CR4_PCIDE) && s->key != UINT64_MAX &&
+				      ((s->key ^ key) & 0xfff) == 0))
+			space_empty(d, s);
+	}
 }
 
 void dbt_space_load(struct dbt *d, bool keep)
@@ -56,12 +70,11 @@ void dbt_space_load(struct dbt *d, bool keep)
 	m->cur = space_find(d, space_key(&d->t->st));
 	m->cur->stamp = ++m->stamp;
 	if (!keep)
-		space_empty(d, m->cur);
+		pcid_empty(d, m->cur->key);
 	if (m->cur != old || !keep) {
 		dbt_ret_reset(d, true);
 		dbt_half_clear(m, &m->sup_low);
-		if (m->kernel.nonglobal)
-			dbt_half_clear(m, &m->kernel);
+		dbt_half_clear_nonglobal(m, &m->kernel);
 		dbt_kcode_revalidate_all(d, true);
 	}
 	if (keep)
@@ -90,7 +103,7 @@ void dbt_flush(struct dbt *d, bool global)
 /* INVLPG drops the whole translation that covers va, also when it is a large page. */
 static void flush_code_page(struct dbt *d, gva_t va)
 {
-	if (!d->mmu.kernel.large && !d->mmu.sup_low.large) {
+	if (!(va >> 47 ? d->mmu.kernel.large : d->mmu.sup_low.large)) {
 		dbt_kcode_revalidate_page(d, va);
 		return;
 	}
@@ -136,8 +149,8 @@ void dbt_flush_pcid(struct dbt *d, unsigned type, uint64_t pcid, gva_t va)
 		dbt_cells_clear(d, s);
 	}
 	dbt_ret_reset(d, true);
-	if (type == 0 && va >> 47)
-		dbt_half_clear_page(m, &m->kernel, va);
+	if (type == 0)
+		dbt_half_clear_page(m, va >> 47 ? &m->kernel : &m->sup_low, va);
 	if (type == 0)
 		flush_code_page(d, va);
 	else
