@@ -101,11 +101,13 @@ const struct opt run_opt_table[] = {
 	  .set = opt_enum,
 	  .offset = offsetof(struct run_opts, dump),
 	  .names = dump_names },
-	ROW("no-chain", NULL, opt_flag, no_chain, "translated blocks return to the run loop after each jump"),
+	ROW("no-chain", NULL, opt_flag, no_chain,
+	    "translated blocks return to the run loop after each jump"),
 	ROW("no-reboot", NULL, opt_flag, no_reboot, "a guest's reset ends the program"),
 	ROW("no-invtsc", NULL, opt_flag, no_invtsc,
 	    "do not show an invariant TSC: Linux then takes kvm-clock"),
-	ROW("stats", NULL, opt_flag, stats, "print counters at the end (translated instructions are counted, which\n"
+	ROW("stats", NULL, opt_flag, stats,
+	    "print counters at the end (translated instructions are counted, which\n"
 	    "costs some speed)"),
 	ROW("verbose", NULL, opt_flag, verbose, "debug messages on stderr"),
 	ROW("help", NULL, opt_flag, help, "this text"),
@@ -236,9 +238,11 @@ int run_opts_parse(struct run_opts *o, int argc, char **argv, struct err *e)
 	unsigned words;
 	int r;
 
-	*o = (struct run_opts){
-		.engine = "auto", .memory = MEMORY_DEFAULT, .cpus = 1, .lockstep = -1, .dbt_cache = DBT_CACHE_DEFAULT
-	};
+	*o = (struct run_opts){ .engine = "auto",
+				.memory = MEMORY_DEFAULT,
+				.cpus = 1,
+				.lockstep = -1,
+				.dbt_cache = DBT_CACHE_DEFAULT };
 	r = opts_parse(run_opt_table, o, argc, argv, NULL, 0, &words, e);
 	if (r || o->help)
 		return r;

@@ -9,11 +9,11 @@
 #include "cpu/vcpu.h"
 
 enum cpu_exit_reason {
-	CPU_EXIT_HLT,      /* HLT executed (IF may be 0: only NMI/INIT wakes it) or waiting for SIPI */
+	CPU_EXIT_HLT, /* HLT executed (IF may be 0: only NMI/INIT wakes it) or waiting for SIPI */
 	CPU_EXIT_SHUTDOWN, /* triple fault */
 	CPU_EXIT_KICKED,
-	CPU_EXIT_ERROR,    /* host-side failure: msg says what; the VM must end */
-	CPU_EXIT_END,      /* the engine did what it was asked for (lockstep's count): the VM may end */
+	CPU_EXIT_ERROR, /* host-side failure: msg says what; the VM must end */
+	CPU_EXIT_END, /* the engine did what it was asked for (lockstep's count): the VM may end */
 };
 
 struct cpu_exit {
@@ -22,7 +22,7 @@ struct cpu_exit {
 };
 
 struct cpu_engine {
-	const char *name; /* "interp" "dbt" "kvm" */
+	const char *name;   /* "interp" "dbt" "kvm" */
 	unsigned max_vcpus; /* 0: no limit of its own */
 	/* Can it run on this host? 0, or -errno with the reason in *why. */
 	int (*probe)(struct err *why);

@@ -42,8 +42,8 @@ static void scale(uint64_t hz, int8_t *shift, uint32_t *mul)
 	}
 	*shift = (int8_t)s;
 	/* NS_PER_S < f ≤ 2 NS_PER_S; the exact frequency again, so that the shift loses nothing */
-	*mul = (uint32_t)(s <= 0 ? ((unsigned __int128)NS_PER_S << (32 - s)) / hz :
-	                           ((unsigned __int128)NS_PER_S << 32) / (hz << s));
+	*mul = (uint32_t)(s <= 0 ? ((unsigned __int128)NS_PER_S << (32 - s)) / hz
+				 : ((unsigned __int128)NS_PER_S << 32) / (hz << s));
 }
 
 bool pvclock_write_system_time(struct vcpu *v, uint64_t msr)

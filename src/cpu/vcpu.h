@@ -26,8 +26,10 @@ struct vcpu_io {
 	uint32_t (*pio_read)(void *opaque, uint16_t port, unsigned size);
 	void (*pio_write)(void *opaque, uint16_t port, uint32_t val, unsigned size);
 	/* Local APIC of this vCPU; all on the vCPU's own thread except where irqchip.h says otherwise. */
-	int (*irq_pending)(void *opaque, struct vcpu *v); /* vector that may be delivered now (TPR applied), or -1 */
-	int (*irq_ack)(void *opaque, struct vcpu *v);     /* takes it: vector, or -1 (spurious: gone) */
+	int (*irq_pending)(
+		void *opaque,
+		struct vcpu *v); /* vector that may be delivered now (TPR applied), or -1 */
+	int (*irq_ack)(void *opaque, struct vcpu *v); /* takes it: vector, or -1 (spurious: gone) */
 	/* x2APIC MSRs 0x800..0x8ff and APIC_BASE/TSC_DEADLINE: 0, or -1 for #GP */
 	int (*apic_rdmsr)(void *opaque, struct vcpu *v, uint32_t msr, uint64_t *val);
 	int (*apic_wrmsr)(void *opaque, struct vcpu *v, uint32_t msr, uint64_t val);
@@ -43,10 +45,14 @@ struct x86_cpuid;
  * dbt fills them; plain interp leaves them NULL.
  */
 struct vcpu_hooks {
-	void (*tlb_flush)(struct vcpu *v, bool global);          /* CR0/CR4/EFER paging bits changed (global) */
-	void (*tlb_flush_page)(struct vcpu *v, gva_t va);        /* INVLPG */
-	void (*tlb_flush_pcid)(struct vcpu *v, unsigned type, uint64_t pcid, gva_t va); /* INVPCID, SDM type numbers */
-	void (*cr3_load)(struct vcpu *v, uint64_t old_cr3, bool keep); /* after s->cr3 changed; keep: bit 63 with PCIDE, else it flushes */
+	void (*tlb_flush)(struct vcpu *v,
+			  bool global); /* CR0/CR4/EFER paging bits changed (global) */
+	void (*tlb_flush_page)(struct vcpu *v, gva_t va); /* INVLPG */
+	void (*tlb_flush_pcid)(struct vcpu *v, unsigned type, uint64_t pcid,
+			       gva_t va); /* INVPCID, SDM type numbers */
+	void (*cr3_load)(
+		struct vcpu *v, uint64_t old_cr3,
+		bool keep); /* after s->cr3 changed; keep: bit 63 with PCIDE, else it flushes */
 	/* RAM was written at [gpa, gpa+len) by interp: translated code there is stale. */
 	void (*ram_written)(struct vcpu *v, gpa_t gpa, unsigned len);
 	/* Lockstep's: an accessed or dirty bit was set in a page-table entry; MMIO and random numbers from elsewhere. */
@@ -58,25 +64,26 @@ struct vcpu_hooks {
 
 struct vcpu {
 	struct x86_state *s; /* the live state; engines may point it at memory of their own */
-	unsigned index;      /* 0.. */
+	unsigned index;	     /* 0.. */
 	unsigned apic_id;
 	struct mem_map *mem;
 	const struct vcpu_io *io;
 	const struct x86_cpuid *cpuid;
 	const struct cpu_engine *engine;
 	struct vcpu_hooks hooks;
-	void *vm;            /* the engine's VM */
-	void *engine_priv;   /* the engine's vCPU */
-	void *interp;        /* interp's caches (every software engine has one) */
-	void *lapic;         /* irqchip's */
+	void *vm;	   /* the engine's VM */
+	void *engine_priv; /* the engine's vCPU */
+	void *interp;	   /* interp's caches (every software engine has one) */
+	void *lapic;	   /* irqchip's */
 	pthread_t thread;
 
 	/* Set (then kicked) by others; read by engines at boundaries. */
-	atomic_uint kick_pending;   /* leave run() with EXIT_KICKED */
-	atomic_uint irq_hint;       /* "look at irq_pending": an interrupt, NMI, INIT or SIPI may be waiting */
+	atomic_uint kick_pending; /* leave run() with EXIT_KICKED */
+	atomic_uint
+		irq_hint; /* "look at irq_pending": an interrupt, NMI, INIT or SIPI may be waiting */
 	atomic_uint init_pending, sipi_pending; /* sipi_pending: vector | 0x100 */
 
-	uint64_t insn_count;        /* guest instructions retired (interp exactly; dbt in lockstep) */
+	uint64_t insn_count; /* guest instructions retired (interp exactly; dbt in lockstep) */
 };
 
 /* Any thread: makes engine->run return soon with CPU_EXIT_KICKED. */

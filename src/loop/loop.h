@@ -32,7 +32,7 @@ struct loop_work {
 	void (*run)(struct loop_work *w);
 	void *opaque;
 	struct loop_work *next; /* private */
-	bool queued;            /* private */
+	bool queued;		/* private */
 };
 
 struct loop *loop_new(struct err *e) MUST_CHECK;

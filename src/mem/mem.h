@@ -22,13 +22,13 @@ struct mem_region {
 	const char *name;
 	gpa_t base;
 	uint64_t size;
-	uint8_t *host;      /* RAM or ROM: host address of its first byte; NULL: MMIO */
-	int fd;             /* RAM: memfd and offset of the first byte in it; -1 otherwise */
+	uint8_t *host; /* RAM or ROM: host address of its first byte; NULL: MMIO */
+	int fd;	       /* RAM: memfd and offset of the first byte in it; -1 otherwise */
 	uint64_t fd_offset;
-	bool ro;            /* guest writes are dropped (ROM) */
+	bool ro;		      /* guest writes are dropped (ROM) */
 	const struct mem_io_ops *ops; /* MMIO */
 	void *opaque;
-	struct mem_region *next;      /* private to the map */
+	struct mem_region *next; /* private to the map */
 };
 
 struct mem_listener {
@@ -53,7 +53,8 @@ int mem_ram_fd(const struct mem_map *m);
 uint8_t *mem_ram_host(const struct mem_map *m);
 uint64_t mem_ram_size(const struct mem_map *m);
 /* Adds a RAM region at base backed by [offset, offset+size) of the RAM memfd. */
-int mem_add_ram(struct mem_map *m, const char *name, gpa_t base, uint64_t offset, uint64_t size) MUST_CHECK;
+int mem_add_ram(struct mem_map *m, const char *name, gpa_t base, uint64_t offset,
+		uint64_t size) MUST_CHECK;
 
 /* Adds or removes a region (the caller keeps *r alive). -EEXIST when it overlaps another. */
 int mem_region_add(struct mem_map *m, struct mem_region *r) MUST_CHECK;

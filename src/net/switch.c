@@ -224,7 +224,8 @@ int net_mac_parse(const char *s, uint8_t mac[NET_MAC_LEN], struct err *e)
 		return err_set(e, -EINVAL, "'%s' is a group address; the first byte must be even",
 			       s);
 	if ((b[0] | b[1] | b[2] | b[3] | b[4] | b[5]) == 0)
-		return err_set(e, -EINVAL, "'%s' is no card's address; leave it out for a ready-made one", s);
+		return err_set(e, -EINVAL,
+			       "'%s' is no card's address; leave it out for a ready-made one", s);
 	for (unsigned i = 0; i < NET_MAC_LEN; i++)
 		mac[i] = (uint8_t)b[i];
 	return 0;

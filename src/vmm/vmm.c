@@ -21,8 +21,8 @@
 static int usable(const struct cpu_engine *engine, unsigned cpus, struct err *no)
 {
 	if (engine->max_vcpus && cpus > engine->max_vcpus)
-		return err_set(no, -ENOTSUP, "it runs %u CPU in this version, not %u", engine->max_vcpus,
-			       cpus);
+		return err_set(no, -ENOTSUP, "it runs %u CPU in this version, not %u",
+			       engine->max_vcpus, cpus);
 	return engine->probe(no);
 }
 

@@ -14,8 +14,9 @@
 enum { R_EAX, R_EBX, R_ECX, R_EDX };
 
 /* Leaf 1. Passed through where the host has them; the "own" ones are emulated on every host. */
-#define L1_ECX_HOST (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | \
-                     BIT(23) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
+#define L1_ECX_HOST                                                                                \
+	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |    \
+	 BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
 #define L1_ECX_OWN (BIT(17) | BIT(21) | BIT(24)) /* PCID, x2APIC, TSC deadline */
 #define L1_ECX_AVX (BIT(12) | BIT(28) | BIT(29))
 #define L1_ECX_HYPERVISOR BIT(31)
@@ -23,19 +24,21 @@ enum { R_EAX, R_EBX, R_ECX, R_EDX };
 #define L1_EDX 0x078bfbfdu
 #define L1_EDX_HTT BIT(28)
 /* Leaf 7. FDP_EXCPTN_ONLY and ZERO_FCS_FDS say how the host's own x87 behaves. */
-#define L7_EBX_HOST (BIT(3) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(13) | BIT(18) | BIT(19) | \
-                     BIT(23) | BIT(24) | BIT(29))
-#define L7_EBX_OWN (BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20)) /* FSGSBASE TSC_ADJUST SMEP INVPCID SMAP */
-#define L7_ECX_HOST (BIT(8) | BIT(9) | BIT(10)) /* GFNI VAES VPCLMULQDQ */
-#define L7_ECX_OWN (BIT(2) | BIT(22))           /* UMIP RDPID */
-#define L7_EDX_HOST BIT(4)                      /* FSRM */
+#define L7_EBX_HOST                                                                                \
+	(BIT(3) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(13) | BIT(18) | BIT(19) | BIT(23) |      \
+	 BIT(24) | BIT(29))
+#define L7_EBX_OWN                                                                                 \
+	(BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20)) /* FSGSBASE TSC_ADJUST SMEP INVPCID SMAP */
+#define L7_ECX_HOST (BIT(8) | BIT(9) | BIT(10))	       /* GFNI VAES VPCLMULQDQ */
+#define L7_ECX_OWN (BIT(2) | BIT(22))		       /* UMIP RDPID */
+#define L7_EDX_HOST BIT(4)			       /* FSRM */
 #define L7_EDX_ARCH_CAPS BIT(29)
 /* 0x80000001 */
 #define X1_ECX_HOST (BIT(0) | BIT(5) | BIT(8)) /* LAHF LZCNT PREFETCHW */
 #define X1_ECX_CMP_LEGACY BIT(1)
 #define X1_ECX_TOPOEXT BIT(22)
 #define X1_EDX (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29)) /* SYSCALL NX 1G RDTSCP LM */
-#define X1_EDX_AMD_COPY 0x0183f3fdu /* bits AMD repeats from leaf 1 */
+#define X1_EDX_AMD_COPY 0x0183f3fdu				 /* bits AMD repeats from leaf 1 */
 #define X1_EDX_MMXEXT BIT(22)
 /* 0x80000008 EBX of AMD: error pointers of FXSAVE, SSB_NO, BTC_NO */
 #define X8_EBX_HOST BIT(2)
@@ -73,8 +76,12 @@ static void add(struct build *b, uint32_t leaf, uint32_t subleaf, struct x86_reg
 	struct x86_cpuid *c = b->c;
 
 	BUG_ON(c->count == ARRAY_SIZE(c->leaf));
-	c->leaf[c->count++] = (struct x86_cpuid_leaf){ .leaf = leaf, .subleaf = subleaf,
-		.eax = r.eax, .ebx = r.ebx, .ecx = r.ecx, .edx = r.edx };
+	c->leaf[c->count++] = (struct x86_cpuid_leaf){ .leaf = leaf,
+						       .subleaf = subleaf,
+						       .eax = r.eax,
+						       .ebx = r.ebx,
+						       .ecx = r.ecx,
+						       .edx = r.edx };
 }
 
 static void add_any(struct build *b, uint32_t leaf, struct x86_regs4 r)
@@ -158,7 +165,7 @@ static void build_leaf7(struct build *b)
 	r.edx = (uint32_t)(h.edx & L7_EDX_HOST);
 	if (!b->avx) {
 		r.ebx &= (uint32_t)~BIT(5);
-		r.ecx &= (uint32_t)~(BIT(9) | BIT(10));
+		r.ecx &= (uint32_t) ~(BIT(9) | BIT(10));
 	}
 	if (!b->amd)
 		r.edx |= (uint32_t)L7_EDX_ARCH_CAPS;
@@ -179,7 +186,8 @@ static void build_xsave(struct build *b)
 
 	if (c->xcr0_mask == 0)
 		return;
-	add(b, 0xd, 0, (struct x86_regs4){ (uint32_t)c->xcr0_mask, XSAVE_LEGACY, c->xsave_size, 0 });
+	add(b, 0xd, 0,
+	    (struct x86_regs4){ (uint32_t)c->xcr0_mask, XSAVE_LEGACY, c->xsave_size, 0 });
 	/* XSAVEOPT, XSAVEC, XGETBV with ECX=1 */
 	add(b, 0xd, 1, (struct x86_regs4){ h1.eax & 7, XSAVE_LEGACY, 0, 0 });
 	if (c->xcr0_mask & X86_XCR0_AVX)
@@ -215,7 +223,8 @@ static void build_kvm(struct build *b)
 {
 	add_any(b, 0x40000000u, (struct x86_regs4){ 0x40000010u, 0x4b4d564b, 0x564b4d56, 0x4d });
 	add_any(b, 0x40000001u, (struct x86_regs4){ KVM_FEATURES, 0, 0, 0 });
-	add_any(b, 0x40000010u, (struct x86_regs4){ (uint32_t)(b->c->tsc_hz / 1000), APIC_BUS_HZ / 1000, 0, 0 });
+	add_any(b, 0x40000010u,
+		(struct x86_regs4){ (uint32_t)(b->c->tsc_hz / 1000), APIC_BUS_HZ / 1000, 0, 0 });
 }
 
 /* ---- extended leaves ---- */
@@ -230,7 +239,8 @@ static void build_extended_features(struct build *b)
 	r.ecx = (uint32_t)(h.ecx & X1_ECX_HOST);
 	r.edx = X1_EDX;
 	if (b->amd) {
-		r.ecx |= (uint32_t)X1_ECX_TOPOEXT | (b->vcpus > 1 ? (uint32_t)X1_ECX_CMP_LEGACY : 0);
+		r.ecx |=
+			(uint32_t)X1_ECX_TOPOEXT | (b->vcpus > 1 ? (uint32_t)X1_ECX_CMP_LEGACY : 0);
 		r.edx |= (L1_EDX & X1_EDX_AMD_COPY) | (uint32_t)X1_EDX_MMXEXT;
 	}
 	add_any(b, 0x80000001u, r);
@@ -273,7 +283,7 @@ static void build_extended(struct build *b)
 		add_any(b, leaf, x86_host_cpuid(leaf, 0));
 	r = x86_host_cpuid(0x80000007u, 0);
 	add_any(b, 0x80000007u,
-	        (struct x86_regs4){ 0, 0, 0, b->o->invtsc ? r.edx & (uint32_t)BIT(8) : 0 });
+		(struct x86_regs4){ 0, 0, 0, b->o->invtsc ? r.edx & (uint32_t)BIT(8) : 0 });
 	build_sizes(b);
 	if (b->amd)
 		build_amd_topology(b);
@@ -312,7 +322,9 @@ void x86_cpuid_build(struct x86_cpuid *c, const struct x86_cpuid_options *o)
 {
 	const struct x86_regs4 vendor = x86_host_cpuid(0, 0);
 	const uint64_t avx = X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX;
-	struct build b = { .c = c, .o = o, .amd = vendor_is_amd(&vendor), .vcpus = MAX(o->vcpus, 1u) };
+	struct build b = {
+		.c = c, .o = o, .amd = vendor_is_amd(&vendor), .vcpus = MAX(o->vcpus, 1u)
+	};
 
 	memset(c, 0, sizeof(*c));
 	b.apic_bits = bits_for(b.vcpus);
@@ -332,8 +344,8 @@ void x86_cpuid_build(struct x86_cpuid *c, const struct x86_cpuid_options *o)
 }
 
 /* What depends on the vCPU and its state. */
-static void patch(const struct x86_cpuid *c, const struct x86_state *s, unsigned apic_id, uint32_t leaf,
-                  uint32_t subleaf, uint32_t out[4])
+static void patch(const struct x86_cpuid *c, const struct x86_state *s, unsigned apic_id,
+		  uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	switch (leaf) {
 	case 1:
@@ -356,13 +368,12 @@ static void patch(const struct x86_cpuid *c, const struct x86_state *s, unsigned
 		out[R_EAX] = apic_id;
 		out[R_EBX] = apic_id & 0xff;
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
 void x86_cpuid_query(const struct x86_cpuid *c, const struct x86_state *s, unsigned apic_id,
-                     uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+		     uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	const struct x86_cpuid_leaf *l = find(c, leaf, subleaf);
 

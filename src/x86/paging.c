@@ -42,11 +42,11 @@ struct walk {
 	const struct x86_state *s;
 	const struct x86_walk_mem *m;
 	unsigned acc;
-	unsigned entry_size;     /* 4 or 8 */
+	unsigned entry_size; /* 4 or 8 */
 	unsigned count;
 	gpa_t at[MAX_LEVELS];
 	uint64_t entry[MAX_LEVELS];
-	unsigned rights_from;    /* first level that carries R/W, U/S and A: 1 in PAE mode */
+	unsigned rights_from; /* first level that carries R/W, U/S and A: 1 in PAE mode */
 	unsigned leaf_shift;
 };
 
@@ -116,8 +116,9 @@ static bool descend(struct walk *w, gva_t va, uint32_t *pf_error)
 	const unsigned bits = w->entry_size == 8 ? 9 : 10;
 	const bool pae32 = w->entry_size == 8 && !x86_long_mode(w->s);
 	unsigned level = w->entry_size == 4 ? 1 : pae32 ? 2 : 3;
-	gpa_t table = w->s->cr3 & (pae32 ? 0xffffffe0ull : w->entry_size == 4 ? 0xfffff000ull :
-	                           (BIT(x86_phys_bits()) - 1) & ~0xfffull);
+	gpa_t table = w->s->cr3 & (pae32		? 0xffffffe0ull
+				   : w->entry_size == 4 ? 0xfffff000ull
+							: (BIT(x86_phys_bits()) - 1) & ~0xfffull);
 
 	w->rights_from = pae32 ? 1 : 0;
 	for (w->count = 0;; level--) {
@@ -133,7 +134,8 @@ static bool descend(struct walk *w, gva_t va, uint32_t *pf_error)
 			*pf_error = fault_bits(w, 0);
 			return false;
 		}
-		if (e & (w->entry_size == 8 ? reserved8(w->s, level, e) : reserved4(w->s, level, e))) {
+		if (e &
+		    (w->entry_size == 8 ? reserved8(w->s, level, e) : reserved4(w->s, level, e))) {
 			*pf_error = fault_bits(w, X86_PF_P | X86_PF_RSVD);
 			return false;
 		}
@@ -206,12 +208,13 @@ static bool set_accessed(struct walk *w)
 
 static void identity(gva_t va, struct x86_xlat *out)
 {
-	*out = (struct x86_xlat){ .gpa = va, .page_size = 4096, .user = true, .writable = true,
-	                          .dirty = true };
+	*out = (struct x86_xlat){
+		.gpa = va, .page_size = 4096, .user = true, .writable = true, .dirty = true
+	};
 }
 
 int x86_translate(const struct x86_state *s, const struct x86_walk_mem *m, gva_t va, unsigned acc,
-                  struct x86_xlat *out, uint32_t *pf_error)
+		  struct x86_xlat *out, uint32_t *pf_error)
 {
 	struct walk w = { .s = s, .m = m, .acc = acc, .entry_size = is_pae(s) ? 8 : 4 };
 

@@ -16,19 +16,20 @@ struct x86_walk_mem {
 };
 
 #define X86_ACC_R 0u
-#define X86_ACC_W 1u        /* write, or read-modify-write */
-#define X86_ACC_X 2u        /* instruction fetch */
-#define X86_ACC_USER 4u     /* made with user privilege (CPL 3 and not an implicit supervisor access) */
-#define X86_ACC_IMPLICIT 8u /* implicit supervisor access (GDT, IDT, TSS): SMAP applies whatever AC says */
-#define X86_ACC_PROBE 16u   /* do not set A/D bits */
+#define X86_ACC_W 1u	/* write, or read-modify-write */
+#define X86_ACC_X 2u	/* instruction fetch */
+#define X86_ACC_USER 4u /* made with user privilege (CPL 3 and not an implicit supervisor access) */
+#define X86_ACC_IMPLICIT                                                                           \
+	8u /* implicit supervisor access (GDT, IDT, TSS): SMAP applies whatever AC says */
+#define X86_ACC_PROBE 16u /* do not set A/D bits */
 
 struct x86_xlat {
-	gpa_t gpa;          /* physical address of the byte asked for */
+	gpa_t gpa;	    /* physical address of the byte asked for */
 	uint64_t page_size; /* 4 KiB, 2 MiB, 4 MiB, 1 GiB; 4 KiB when paging is off */
-	bool user;          /* U=1 at every level */
-	bool writable;      /* R/W=1 at every level (CR0.WP not applied) */
-	bool nx;            /* XD at some level */
-	bool dirty;         /* D is set now */
+	bool user;	    /* U=1 at every level */
+	bool writable;	    /* R/W=1 at every level (CR0.WP not applied) */
+	bool nx;	    /* XD at some level */
+	bool dirty;	    /* D is set now */
 	bool global;
 };
 
@@ -38,7 +39,7 @@ struct x86_xlat {
  * With PG off it is the identity. va need not be canonical-checked by this function: callers do that.
  */
 int x86_translate(const struct x86_state *s, const struct x86_walk_mem *m, gva_t va, unsigned acc,
-                  struct x86_xlat *out, uint32_t *pf_error) MUST_CHECK;
+		  struct x86_xlat *out, uint32_t *pf_error) MUST_CHECK;
 
 /* Physical address width guests see: the host's, at most 40. Bits above it are reserved in page tables. */
 unsigned x86_phys_bits(void);

@@ -12,8 +12,24 @@ typedef uint64_t gva_t; /* guest linear address */
 typedef uint64_t gpa_t; /* guest-physical address */
 
 /* General registers in encoding order. */
-enum { X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
-       X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15 };
+enum {
+	X86_RAX,
+	X86_RCX,
+	X86_RDX,
+	X86_RBX,
+	X86_RSP,
+	X86_RBP,
+	X86_RSI,
+	X86_RDI,
+	X86_R8,
+	X86_R9,
+	X86_R10,
+	X86_R11,
+	X86_R12,
+	X86_R13,
+	X86_R14,
+	X86_R15
+};
 /* Segment registers in encoding order. */
 enum { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_SEG_COUNT };
 
@@ -78,10 +94,26 @@ enum { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_SEG_COUNT };
 #define X86_XCR0_AVX BIT(2)
 
 /* Exception vectors (SDM vol. 3, table 6-1). */
-enum { X86_EX_DE = 0, X86_EX_DB = 1, X86_EX_NMI = 2, X86_EX_BP = 3, X86_EX_OF = 4, X86_EX_BR = 5,
-       X86_EX_UD = 6, X86_EX_NM = 7, X86_EX_DF = 8, X86_EX_TS = 10, X86_EX_NP = 11,
-       X86_EX_SS = 12, X86_EX_GP = 13, X86_EX_PF = 14, X86_EX_MF = 16, X86_EX_AC = 17,
-       X86_EX_MC = 18, X86_EX_XM = 19 };
+enum {
+	X86_EX_DE = 0,
+	X86_EX_DB = 1,
+	X86_EX_NMI = 2,
+	X86_EX_BP = 3,
+	X86_EX_OF = 4,
+	X86_EX_BR = 5,
+	X86_EX_UD = 6,
+	X86_EX_NM = 7,
+	X86_EX_DF = 8,
+	X86_EX_TS = 10,
+	X86_EX_NP = 11,
+	X86_EX_SS = 12,
+	X86_EX_GP = 13,
+	X86_EX_PF = 14,
+	X86_EX_MF = 16,
+	X86_EX_AC = 17,
+	X86_EX_MC = 18,
+	X86_EX_XM = 19
+};
 
 /* Page-fault error code bits. */
 #define X86_PF_P BIT(0)
@@ -144,11 +176,11 @@ struct x86_state {
 	} mtrr;
 
 	/* What inhibits or awaits delivery. */
-	uint8_t cpl;           /* 0..3, kept equal to SS.DPL by whoever loads SS or CS */
-	uint8_t int_shadow;    /* 1: the previous instruction was STI or MOV SS; blocks one boundary */
+	uint8_t cpl;	    /* 0..3, kept equal to SS.DPL by whoever loads SS or CS */
+	uint8_t int_shadow; /* 1: the previous instruction was STI or MOV SS; blocks one boundary */
 	uint8_t nmi_pending;
-	uint8_t nmi_blocked;   /* until IRET */
-	uint8_t mp_state;      /* enum x86_mp_state */
+	uint8_t nmi_blocked; /* until IRET */
+	uint8_t mp_state;    /* enum x86_mp_state */
 	uint8_t sipi_vector;
 
 	/*
@@ -163,12 +195,18 @@ struct x86_state {
 void x86_state_reset(struct x86_state *s);
 void x86_state_init_ipi(struct x86_state *s);
 
-static inline bool x86_long_mode(const struct x86_state *s) { return s->efer & X86_EFER_LMA; }
+static inline bool x86_long_mode(const struct x86_state *s)
+{
+	return s->efer & X86_EFER_LMA;
+}
 /* 64-bit code segment in long mode */
 static inline bool x86_code64(const struct x86_state *s)
 {
 	return x86_long_mode(s) && (s->seg[X86_CS].attr & X86_SEG_L);
 }
-static inline bool x86_canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+static inline bool x86_canonical(uint64_t a)
+{
+	return (uint64_t)((int64_t)(a << 16) >> 16) == a;
+}
 
 #endif

@@ -27,7 +27,7 @@ void guest_main(uint32_t start_info);
 void guest_put(const char *text);
 void guest_put_hex(uint64_t v);
 void guest_put_dec(uint64_t v);
-bool guest_input(void); /* a byte has come on the serial line */
+bool guest_input(void);				       /* a byte has come on the serial line */
 uint64_t guest_option(const char *name, uint64_t def); /* name=decimal of the command line */
 _Noreturn void guest_off(void);
 
@@ -75,7 +75,10 @@ static inline uint64_t rdmsr(uint32_t msr)
 
 static inline void wrmsr(uint32_t msr, uint64_t v)
 {
-	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
+	__asm__ volatile("wrmsr"
+			 :
+			 : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))
+			 : "memory");
 }
 
 static inline uint64_t rdtsc(void)

@@ -123,23 +123,23 @@ void guest_trap(struct guest_frame *f)
 }
 
 /* Executes an instruction that must fault; the vector, or ~0 when it did not. */
-#define TRAP_OF(insn, ...) \
-	({ \
-		trap.vector = ~0ull; \
-		__asm__ volatile("leaq 9f(%%rip), %%rax; movq %%rax, %0; " insn "\n9:" \
-				 : "+m"(trap_resume) \
-				 : __VA_ARGS__ \
-				 : "rax", "rcx", "rdx", "memory", "cc"); \
-		trap_resume = 0; \
-		trap.vector; \
+#define TRAP_OF(insn, ...)                                                                         \
+	({                                                                                         \
+		trap.vector = ~0ull;                                                               \
+		__asm__ volatile("leaq 9f(%%rip), %%rax; movq %%rax, %0; " insn "\n9:"             \
+				 : "+m"(trap_resume)                                               \
+				 : __VA_ARGS__                                                     \
+				 : "rax", "rcx", "rdx", "memory", "cc");                           \
+		trap_resume = 0;                                                                   \
+		trap.vector;                                                                       \
 	})
 
 /* ---- descriptor tables ---- */
 
 static void put_system(uint64_t *e, uint64_t base, uint64_t limit, uint64_t type)
 {
-	e[0] = (limit & 0xffff) | (base & 0xffffff) << 16 | (0x80 | type) << 40 | (limit >> 16 & 15) << 48 |
-	       (base >> 24 & 0xff) << 56;
+	e[0] = (limit & 0xffff) | (base & 0xffffff) << 16 | (0x80 | type) << 40 |
+	       (limit >> 16 & 15) << 48 | (base >> 24 & 0xff) << 56;
 	e[1] = base >> 32;
 }
 
@@ -160,8 +160,11 @@ static void fill_gdt(uint64_t *g)
 
 static void put_gate(struct gate *g, uintptr_t to, unsigned dpl)
 {
-	*g = (struct gate){ .low = (uint16_t)to, .sel = 8, .attr = (uint16_t)(0x8e00 | dpl << 13),
-			    .mid = (uint16_t)(to >> 16), .high = (uint32_t)(to >> 32) };
+	*g = (struct gate){ .low = (uint16_t)to,
+			    .sel = 8,
+			    .attr = (uint16_t)(0x8e00 | dpl << 13),
+			    .mid = (uint16_t)(to >> 16),
+			    .high = (uint32_t)(to >> 32) };
 }
 
 static void load_gdt(unsigned which, uint16_t limit)
@@ -246,11 +249,20 @@ static void test_segments(void)
 	uint8_t zf;
 
 	gdt[g][SEL_LIMITED / 8] = 0x0000f10000000000 | (limit & 0xffff) | (limit >> 16) << 48;
-	__asm__ volatile("lsl %w2, %k0; sete %1" : "+r"(out), "=q"(zf) : "r"(SEL_LIMITED) : "cc", "memory");
+	__asm__ volatile("lsl %w2, %k0; sete %1"
+			 : "+r"(out), "=q"(zf)
+			 : "r"(SEL_LIMITED)
+			 : "cc", "memory");
 	check("lsl", out << 1 | zf, limit << 1 | 1);
-	__asm__ volatile("lar %w2, %k0; sete %1" : "+r"(out), "=q"(zf) : "r"(SEL_LIMITED) : "cc", "memory");
+	__asm__ volatile("lar %w2, %k0; sete %1"
+			 : "+r"(out), "=q"(zf)
+			 : "r"(SEL_LIMITED)
+			 : "cc", "memory");
 	check("lar", (out & 0xf0ff00) << 1 | zf, 0x00f100 << 1 | 1);
-	__asm__ volatile("lar %w2, %k0; sete %1" : "+r"(out), "=q"(zf) : "r"(0x1ff8) : "cc", "memory");
+	__asm__ volatile("lar %w2, %k0; sete %1"
+			 : "+r"(out), "=q"(zf)
+			 : "r"(0x1ff8)
+			 : "cc", "memory");
 	check("lar beyond the table", zf, 0);
 	__asm__ volatile("verr %w1; sete %0" : "=q"(zf) : "r"(SEL_EXECUTE) : "cc");
 	check("verr, execute only", zf, 0);
@@ -311,7 +323,8 @@ static void test_cr0(void)
 static void test_cr4(void)
 {
 	const uint64_t was = read_cr4();
-	const uint64_t want = (was & ~0x100ull & ~8ull & ~4ull) | (value & 0x10c); /* PCE, DE, TSD */
+	const uint64_t want =
+		(was & ~0x100ull & ~8ull & ~4ull) | (value & 0x10c); /* PCE, DE, TSD */
 	uint32_t a = 1, b, c = 0, d;
 	uint64_t got;
 
@@ -360,10 +373,13 @@ static void test_debug(void)
 	uint64_t d[4], d7;
 	const uint64_t want7 = 0x400 | ((value & 0xffff0000) & ~(value << 1 & 0xaaaa0000));
 
-	__asm__ volatile("movq %0, %%dr0; movq %1, %%dr1; movq %2, %%dr2; movq %3, %%dr3; movq %4, %%dr7"
-			 : : "r"(value), "r"(~value), "r"(value << 1), "r"(value >> 1), "r"(want7));
-	__asm__ volatile("movq %%dr0, %0; movq %%dr1, %1; movq %%dr2, %2; movq %%dr3, %3; movq %%dr7, %4"
-			 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]), "=r"(d7));
+	__asm__ volatile(
+		"movq %0, %%dr0; movq %1, %%dr1; movq %2, %%dr2; movq %3, %%dr3; movq %4, %%dr7"
+		:
+		: "r"(value), "r"(~value), "r"(value << 1), "r"(value >> 1), "r"(want7));
+	__asm__ volatile(
+		"movq %%dr0, %0; movq %%dr1, %1; movq %%dr2, %2; movq %%dr3, %3; movq %%dr7, %4"
+		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]), "=r"(d7));
 	check("dr0", d[0], value);
 	check("dr1", d[1], ~value);
 	check("dr2", d[2], value << 1);
@@ -373,8 +389,9 @@ static void test_debug(void)
 
 static void test_msr(void)
 {
-	static const uint32_t msrs[] = { 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000081, 0xc0000082, 0xc0000083,
-					 0xc0000084, 0x174, 0x175, 0x176, 0xc0000103 };
+	static const uint32_t msrs[] = { 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000081,
+					 0xc0000082, 0xc0000083, 0xc0000084, 0x174,
+					 0x175,	     0x176,	 0xc0000103 };
 	uint64_t want[11], got;
 
 	for (unsigned i = 0; i < 11; i++) {
@@ -444,13 +461,19 @@ static void test_flags(void)
 	const uint64_t want = 2 | (value & change);
 	uint64_t f;
 
-	__asm__ volatile("pushq %1; popfq; pushfq; popq %0; pushq $2; popfq" : "=&r"(f) : "r"(want) : "cc", "memory");
+	__asm__ volatile("pushq %1; popfq; pushfq; popq %0; pushq $2; popfq"
+			 : "=&r"(f)
+			 : "r"(want)
+			 : "cc", "memory");
 	check("popf", f, want);
 	__asm__ volatile("sti; nop; pushfq; cli; popq %0" : "=r"(f) : : "memory");
 	check("sti", f & FL_IF, FL_IF);
 	check("cli", flags() & FL_IF, 0);
 	trap_steps = 0;
-	__asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; leaq .(%%rip), %0" : "=r"(f) : : "cc", "memory");
+	__asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; leaq .(%%rip), %0"
+			 : "=r"(f)
+			 :
+			 : "cc", "memory");
 	check("single step", trap_steps, 1);
 	check("single step's place", trap.rip, f);
 }
@@ -516,7 +539,10 @@ static uint64_t user_popf(uint64_t want)
 {
 	uint64_t f;
 
-	__asm__ volatile("pushq %1; popfq; pushfq; popq %0; pushq $2; popfq" : "=&r"(f) : "r"(want) : "cc", "memory");
+	__asm__ volatile("pushq %1; popfq; pushfq; popq %0; pushq $2; popfq"
+			 : "=&r"(f)
+			 : "r"(want)
+			 : "cc", "memory");
 	return f;
 }
 
@@ -580,7 +606,8 @@ static void test_user(void)
 	const uint64_t want = (value & (FL_DF | FL_NT | FL_AC | FL_ID | 0x8d5)) | 2;
 	uint64_t tr = 0, ldt = 0;
 
-	__asm__ volatile("sgdt %0; sidt %1; str %w2; sldt %w3" : "=m"(g), "=m"(i), "+r"(tr), "+r"(ldt));
+	__asm__ volatile("sgdt %0; sidt %1; str %w2; sldt %w3"
+			 : "=m"(g), "=m"(i), "+r"(tr), "+r"(ldt));
 	check("user sgdt", guest_user(user_tables, 0, 2), g.base);
 	check("user sidt", guest_user(user_tables, 1, 2), i.base);
 	check("user sldt", guest_user(user_tables, 2, 2), ldt);
@@ -616,8 +643,10 @@ static void put_vectors(void)
 	const uint32_t mxcsr = 0x1f80 | (uint32_t)(value & 3) << 13;
 	const uint16_t fcw = (uint16_t)(0x37f | (value >> 2 & 3) << 10);
 
-	__asm__ volatile("movq %0, %%xmm0; movq %1, %%xmm7; movq %2, %%xmm15; ldmxcsr %3; fninit; fldcw %4; fildll %5"
-			 : : "r"(value), "r"(~value), "r"(mix(value)), "m"(mxcsr), "m"(fcw), "m"(value));
+	__asm__ volatile(
+		"movq %0, %%xmm0; movq %1, %%xmm7; movq %2, %%xmm15; ldmxcsr %3; fninit; fldcw %4; fildll %5"
+		:
+		: "r"(value), "r"(~value), "r"(mix(value)), "m"(mxcsr), "m"(fcw), "m"(value));
 }
 
 static void check_vectors(void)
@@ -626,8 +655,9 @@ static void check_vectors(void)
 	uint32_t mxcsr;
 	uint16_t fcw;
 
-	__asm__ volatile("movq %%xmm0, %0; movq %%xmm7, %1; movq %%xmm15, %2; stmxcsr %3; fnstcw %4; fistpll %5"
-			 : "=r"(a), "=r"(b), "=r"(c), "=m"(mxcsr), "=m"(fcw), "=m"(l));
+	__asm__ volatile(
+		"movq %%xmm0, %0; movq %%xmm7, %1; movq %%xmm15, %2; stmxcsr %3; fnstcw %4; fistpll %5"
+		: "=r"(a), "=r"(b), "=r"(c), "=m"(mxcsr), "=m"(fcw), "=m"(l));
 	check("xmm0", a, value);
 	check("xmm7", b, ~value);
 	check("xmm15", c, mix(value));

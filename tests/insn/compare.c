@@ -12,6 +12,7 @@ static const char *const reg_name[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp"
 struct cmp {
 	unsigned n;
 	bool print;
+	bool sequence; /* more than one instruction */
 };
 
 static void differ(struct cmp *c, const char *what, unsigned i, uint64_t bare, uint64_t eng)
@@ -76,6 +77,14 @@ static void compare_fpu(struct cmp *c, const struct regs *a, const struct regs *
 	if (!memcmp(a->fx, b->fx, sizeof a->fx) && !memcmp(a->ymmh, b->ymmh, sizeof a->ymmh))
 		return;
 	for (unsigned i = 0; i < ARRAY_SIZE(field); i++) {
+		/*
+		 * Where the last x87 instruction was is lost whenever an operating system saves and restores the
+		 * state of a processor whose XSAVE stores it only beside a pending exception; engines do that too.
+		 */
+		bool pointer = field[i].off >= 6 && field[i].off <= 16;
+
+		if (c->sequence && pointer)
+			continue;
 		uint64_t x = word(a->fx + field[i].off, field[i].size),
 			 y = word(b->fx + field[i].off, field[i].size);
 
@@ -187,6 +196,7 @@ unsigned outcome_compare(const struct test_case *t, const struct outcome *bare,
 		differ(&c, "fs base", 0, bare->out.fs_base, eng->out.fs_base);
 	if (bare->out.gs_base != eng->out.gs_base)
 		differ(&c, "gs base", 0, bare->out.gs_base, eng->out.gs_base);
+	c.sequence = t->ninsn > 1;
 	compare_fpu(&c, &bare->out, &eng->out, open_mxcsr(t, bare, eng));
 	compare_window(&c, bare, eng);
 	return c.n;

@@ -60,7 +60,7 @@ def file_round_trip(aio):
     grown = used(disk) >> 20
     Tap.ok(220 <= grown < 300 and os.path.getsize(disk) == SIZE, f"the image stays sparse: {grown} MiB of 2048")
     vm = run_script("the file is removed and its room given back",
-                    "mount -t ext4 /dev/vda /mnt && rm /mnt/f && fstrim -v /mnt && umount /mnt\n",
+                    "mount -t ext4 /dev/vda /mnt && rm /mnt/f && sync && fstrim -v /mnt && umount /mnt\n",
                     "--disk", f"path={disk},aio={aio}")
     Tap.ok(used(disk) >> 20 < grown - 195, f"discard frees the host's blocks: {used(disk) >> 20} MiB left", vm.out)
     checked = fsck(disk)

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from vm import Tap, Vm, cache, initrd, make_file, random_file, run_script
+from vm import Tap, Vm, cache, drop_root, initrd, make_file, random_file, run_script, work
 
 MB = 200
 DNS = r"""
@@ -44,34 +45,37 @@ class Server(threading.Thread):
         self.data = data
         self.got = hashlib.sha256()
         self.count = 0
+        self.seconds = 0.0
         self.start()
 
     def run(self):
         conn, _ = self.listener.accept()
+        start = time.monotonic()
         if self.data is not None:
             conn.sendall(self.data)
             conn.shutdown(socket.SHUT_WR)
         while chunk := conn.recv(1 << 20):
             self.got.update(chunk)
             self.count += len(chunk)
+        self.seconds = time.monotonic() - start
         conn.close()
 
 
 def transfers():
-    data = os.urandom(1 << 20) * MB
+    data = os.urandom(MB << 20)
     down, up = Server(data), Server()
     script = f"""
 ip=$(ifconfig eth0 | sed -n 's/.*inet addr:\\([0-9.]*\\).*/\\1/p'); echo addr $ip $(grep -c nameserver /etc/resolv.conf)
-echo down $(nc 10.0.2.2 {down.port} </dev/null | sha256sum)
+nc 10.0.2.2 {down.port} </dev/null >/tmp/f
+echo down $(sha256sum </tmp/f)
 {make_file("/tmp/f", MB)}
 echo up $(sha256sum </tmp/f)
 nc 10.0.2.2 {up.port} </tmp/f
 """
-    start = time.monotonic()
     vm = run_script("TCP both ways", script, "--net", "user", "--memory", "1G", seconds=300,
                     files=[random_file()])
     up.join(10)
-    print(f"# {2 * MB} MB in {time.monotonic() - start:.1f} s with boot")
+    print(f"# to the guest {MB / max(down.seconds, 1e-9):.0f} MB/s, from it {MB / max(up.seconds, 1e-9):.0f} MB/s")
     Tap.ok(re.search(rb"addr 10\.0\.2\.15 [1-9]", vm.out), "DHCP gives an address and a resolver", vm.out)
     m = re.search(rb"down ([0-9a-f]{64})", vm.out)
     Tap.ok(m and m.group(1).decode() == hashlib.sha256(data).hexdigest(), f"{MB} MB arrive in the guest", vm.out)
@@ -80,26 +84,104 @@ nc 10.0.2.2 {up.port} </tmp/f
            f"{MB} MB arrive on the host", f"{up.count} bytes")
 
 
-def forward():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port = s.getsockname()[1]
-    vm = Vm("--kernel", cache("vmlinuz-cloud"), "--net", f"user,forward=tcp:{port}:80", "--initrd",
-            initrd("cloud", "httpd -h /bin -p 80; echo sum $(sha256sum </bin/busybox); sleep 60\n"))
-    m = vm.until(rb"sum ([0-9a-f]{64})", 60)
-    body = b""
+UDP_ECHO = r"""
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+int main(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(7001) };
+	socklen_t n = sizeof(a);
+	char buf[2000];
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	if (bind(s, (struct sockaddr *)&a, n) < 0)
+		return 1;
+	for (;;) {
+		ssize_t len = recvfrom(s, buf, sizeof(buf), 0, (struct sockaddr *)&a, &n);
+		sendto(s, buf, len, 0, (struct sockaddr *)&a, n);
+	}
+}
+"""
+
+
+def udp_echo():
+    """A program for the guest that sends every datagram back: busybox has none."""
+    source, binary = work("udp.c"), work("udp")
+    with open(source, "w", encoding="ascii") as f:
+        f.write(UDP_ECHO)
+    subprocess.run(["gcc", "-O2", "-static", "-o", binary, source], check=True)
+    return ("udp", binary, 0o755)
+
+
+def datagrams(port):
+    """How many of 20 datagrams come back as they were sent; some may be lost."""
+    good = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(1)
+        for n in range(20):
+            data = os.urandom(1 + 70 * n)
+            s.sendto(data, ("127.0.0.1", port))
+            try:
+                good += s.recv(2000) == data
+            except OSError:
+                pass
+    return good
+
+
+def free_ports(n):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def get(port, name):
     try:
         c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        c.request("GET", "/busybox")
-        body = c.getresponse().read()
-    except OSError as e:
+        c.request("GET", name)
+        return c.getresponse().read()
+    except (OSError, http.client.HTTPException) as e:
         print(f"# {e}")
+        return b""
+
+
+def forward():
+    """Two services behind one --net: the guest's web server, and a program that takes what it is sent."""
+    web, raw, udp = free_ports(3)
+    data = os.urandom(20 << 20)
+    vm = Vm("--kernel", cache("vmlinuz-cloud"), "--net",
+            f"user,forward=tcp:{web}:80,forward=tcp:127.0.0.1:{raw}:7000,forward=udp:{udp}:7001", "--initrd",
+            initrd("cloud", "httpd -h /bin -p 80; nc -l -p 7000 >/tmp/raw & /udp & sleep 0.5;"
+                            " echo sum $(sha256sum </bin/busybox); wait %1; echo raw $(sha256sum </tmp/raw);"
+                            " sleep 60\n", [udp_echo()]))
+    m = vm.until(rb"sum ([0-9a-f]{64})", 60)
+    want = m.group(1).decode() if m else ""
+    bodies = [get(web, "/busybox") for _ in range(3)]
+    Tap.ok(all(hashlib.sha256(b).hexdigest() == want for b in bodies), "a forwarded port serves the guest's file, thrice",
+           f"{[len(b) for b in bodies]} bytes")
+    with ThreadPoolExecutor(8) as pool:
+        bodies = list(pool.map(lambda _: get(web, "/busybox"), range(8)))
+    Tap.ok(all(hashlib.sha256(b).hexdigest() == want for b in bodies), "and eight times at once",
+           f"{[len(b) for b in bodies]} bytes")
+    with socket.create_connection(("127.0.0.1", raw), timeout=60) as s:
+        s.sendall(data)
+    m = vm.until(rb"raw ([0-9a-f]{64})", 60)
+    Tap.ok(m and m.group(1).decode() == hashlib.sha256(data).hexdigest(), "20 MB go in through another", vm.out)
+    count = datagrams(udp)
+    Tap.ok(count >= 15, f"a UDP port is forwarded: {count} of 20 datagrams come back")
     vm.kill()
-    Tap.ok(m and hashlib.sha256(body).hexdigest() == m.group(1).decode(), "a forwarded port serves the guest's file",
-           f"{len(body)} bytes")
+    try:
+        socket.create_connection(("127.0.0.1", web), timeout=2).close()
+        closed = False
+    except OSError:
+        closed = True
+    Tap.ok(closed, "the ports are closed afterwards")
 
 
 def dns_inside():
     """Runs in its own user, network and mount namespace."""
+    drop_root()
     vm = run_script("a name is resolved", "nslookup host.ring3.test && echo found $(nslookup host.ring3.test | grep -c 192.0.2.77)\n",
                     "--net", "user", seconds=90)
     Tap.ok(re.search(rb"found [1-9]", vm.out), "by the resolver of the test's own namespace", vm.out)
@@ -123,7 +205,8 @@ mount --bind /mnt/resolv.conf $(readlink -f /etc/resolv.conf) || exit 9
 
 if sys.argv[1:] == ["--dns"]:
     dns_inside()
+dns()
+drop_root()
 transfers()
 forward()
-dns()
 Tap.done()

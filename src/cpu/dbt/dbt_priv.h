@@ -73,6 +73,7 @@ struct dbt_tls {
 	struct x86_state st;
 	uint64_t mask_page;	 /* bits 47:12: table index of an address */
 	uint64_t mask_misfit[6]; /* by log2 of the access size: where ea modulo it goes; [0]: one bit */
+	uint64_t mask_one;
 	uint64_t mask_offset;	   /* bits 11:0 */
 	uint64_t mask_hash;	   /* jump-cache index of a target address */
 	uint64_t mask_flags;	   /* DBT_HOST_FLAGS */
@@ -191,7 +192,7 @@ struct dbt_half {
 	uint8_t *chunk_ready; /* bitmap: chunk holds entries */
 	uint32_t *chunk;      /* the ready ones */
 	uint32_t nchunk, cap_chunk;
-	uint8_t large;	/* 1: holds fragments of 2 MiB pages, 2: of 1 GiB pages */
+	uint8_t large; /* 1: holds fragments of 2 MiB pages, 2: of 1 GiB pages */
 	/* Kernel half: mappings without the global bit, by index; nonglobal: more than fit. */
 	uint64_t ng[512];
 	uint32_t nng;
@@ -306,12 +307,14 @@ struct dbt {
 	uint64_t step_page;	/* RAM page interp was last let decode, UINT64_MAX: none */
 	gva_t step_va;		/* and its address */
 	bool user_ring;		/* whose return stack ret_rsp is */
-	uint32_t mode[2];             /* what each ring's jump caches and return stack were made under */
+	uint32_t mode[2];	/* what each ring's jump caches and return stack were made under */
 	struct dbt_block *last; /* run by dbt_run_one_block */
 	uint64_t flushes;	/* of the code cache */
-	struct dbt_block
-		*misfit;     /* faulted on an access that is not aligned: to be translated anew */
-	uint32_t *unaligned; /* hash set of RAM offsets of instructions known for that */
+	struct dbt_block *misfit; /* faulted for where its operand lies: to be translated anew */
+	struct dbt_site {
+		uint32_t tag; /* RAM offset of the instruction + 1 */
+		uint8_t fit, crossings;
+	} * site;			   /* hash table of DBT_SITES */
 	uint64_t refault_pc, refault_addr; /* last host fault that a fill answered */
 	uint8_t *altstack;
 	size_t altstack_size;
@@ -337,10 +340,16 @@ void dbt_emit_call_s0(struct emit *e, uint32_t mode);
 /* Falls through when S0 equals va, else goes to miss; S1 is lost. Returns nothing; flags survive. */
 void dbt_emit_check_s0(struct emit *e, gva_t va, const uint8_t *miss);
 
-/* Instructions seen to access memory unaligned: their translation checks for a page crossing instead. */
-#define DBT_UNALIGNED 65536u
-bool dbt_unaligned(const struct dbt *d, uint64_t ram_off);
-void dbt_unaligned_add(struct dbt *d, uint64_t ram_off);
+/* What is known of an instruction's memory operand, and so how its translation looks after page crossings. */
+enum dbt_fit {
+	DBT_FIT_ALIGNED, /* as far as seen aligned: faults when it is not */
+	DBT_FIT_WITHIN,	 /* unaligned, within its page: faults when it crosses */
+	DBT_FIT_TESTED, /* crosses pages now and then: tests, and hands crossings to interp without a fault */
+};
+#define DBT_SITES 65536u
+enum dbt_fit dbt_site_fit(const struct dbt *d, uint64_t ram_off);
+/* The instruction faulted for its operand's place. true: it should be translated anew. */
+bool dbt_site_misfit(struct dbt *d, uint64_t ram_off, bool was_aligned);
 
 /* helper.c */
 #define DBT_REP_STOS BIT(16)

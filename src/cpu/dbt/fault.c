@@ -257,16 +257,17 @@ static void foreign(int sig, const siginfo_t *si)
 		raise(sig);
 }
 
-/* The access is not aligned, or crosses pages; the first time, have it translated so that only crossing faults. */
+/* The access is not aligned, or crosses pages: what is learned of the instruction may ask for another translation. */
 static void note_misfit(struct dbt *d, struct dbt_block *b, const struct dbt_insn_map *m)
 {
-	if (!(m->flags & DBT_MAP_ALIGNED)) {
+	bool was_aligned = m->flags & DBT_MAP_ALIGNED;
+
+	if (was_aligned)
+		stat_inc(DBT_UNALIGNED);
+	else
 		stat_inc(DBT_CROSS);
-		return;
-	}
-	dbt_unaligned_add(d, b->ram_off + m->guest_off);
-	d->misfit = b;
-	stat_inc(DBT_UNALIGNED);
+	if (dbt_site_misfit(d, b->ram_off + m->guest_off, was_aligned))
+		d->misfit = b;
 }
 
 static bool is_memory_fault(int sig, const siginfo_t *si)

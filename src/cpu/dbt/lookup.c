@@ -105,20 +105,33 @@ struct dbt_block *dbt_block_by_host(struct dbt *d, const uint8_t *rx_pc)
 	return NULL;
 }
 
-/* A hash table without chains: a newcomer may push out an old one, which then proves itself again. */
-static uint32_t *unaligned_slot(const struct dbt *d, uint64_t ram_off)
+/* Hash tables without chains: a newcomer may push out an old one, which then proves itself again. */
+static unsigned site_slot(uint64_t ram_off)
 {
-	return &d->unaligned[(ram_off * 0x9e3779b97f4a7c15ull) >> 48 & (DBT_UNALIGNED - 1)];
+	return (unsigned)((ram_off * 0x9e3779b97f4a7c15ull) >> 48) & (DBT_SITES - 1);
 }
 
-bool dbt_unaligned(const struct dbt *d, uint64_t ram_off)
+enum dbt_fit dbt_site_fit(const struct dbt *d, uint64_t ram_off)
 {
-	return *unaligned_slot(d, ram_off) == (uint32_t)(ram_off + 1);
+	const struct dbt_site *s = &d->site[site_slot(ram_off)];
+
+	return s->tag == (uint32_t)(ram_off + 1) ? s->fit : DBT_FIT_ALIGNED;
 }
 
-void dbt_unaligned_add(struct dbt *d, uint64_t ram_off)
+#define CROSSINGS_TOLERATED 8
+
+bool dbt_site_misfit(struct dbt *d, uint64_t ram_off, bool was_aligned)
 {
-	*unaligned_slot(d, ram_off) = (uint32_t)(ram_off + 1);
+	struct dbt_site *s = &d->site[site_slot(ram_off)];
+
+	if (s->tag != (uint32_t)(ram_off + 1))
+		*s = (struct dbt_site){ .tag = (uint32_t)(ram_off + 1), .fit = DBT_FIT_WITHIN };
+	if (was_aligned)
+		return true;
+	if (s->fit == DBT_FIT_TESTED || ++s->crossings < CROSSINGS_TOLERATED)
+		return false;
+	s->fit = DBT_FIT_TESTED;
+	return true;
 }
 
 void dbt_jc_init(struct dbt_jc *jc, uint8_t *miss_rx)

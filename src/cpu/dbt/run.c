@@ -376,6 +376,7 @@ static int bind_thread(struct dbt *d)
 	t->mask_misfit[0] = BIT(DBT_MISFIT_SHIFT);
 	for (unsigned n = 1; n < ARRAY_SIZE(t->mask_misfit); n++)
 		t->mask_misfit[n] = (BIT(n) - 1) << DBT_MISFIT_SHIFT;
+	t->mask_one = 1;
 	t->mask_offset = 4095;
 	t->mask_hash = DBT_JC_SIZE - 1;
 	t->mask_flags = DBT_HOST_FLAGS;
@@ -536,14 +537,14 @@ static bool pools(struct dbt *d)
 	d->ret_site = pool(DBT_MAX_RET_SITES * sizeof(*d->ret_site));
 	d->kcode = pool(DBT_MAX_KCODE * sizeof(*d->kcode));
 	d->cell_target = pool(DBT_MAX_CELLS * sizeof(*d->cell_target));
-	d->unaligned = pool(DBT_UNALIGNED * sizeof(*d->unaligned));
+	d->site = pool(DBT_SITES * sizeof(*d->site));
 	d->hash = pool(DBT_HASH_SIZE * sizeof(*d->hash));
 	d->page_code = pool(d->ram_pages);
 	d->page_blocks = pool(d->ram_pages * sizeof(*d->page_blocks));
 	d->jc_kernel = pool(sizeof(*d->jc_kernel));
 	d->nblock = d->nlink = d->nkcode = 1;
 	return d->block && d->link && d->map && d->ret_site && d->kcode && d->cell_target &&
-	       d->unaligned && d->hash && d->page_code && d->page_blocks && d->jc_kernel &&
+	       d->site && d->hash && d->page_code && d->page_blocks && d->jc_kernel &&
 	       return_stacks(d);
 }
 
@@ -573,7 +574,7 @@ static void dbt_close(struct vcpu *v)
 	unpool(d->ret_site, DBT_MAX_RET_SITES * sizeof(*d->ret_site));
 	unpool(d->kcode, DBT_MAX_KCODE * sizeof(*d->kcode));
 	unpool(d->cell_target, DBT_MAX_CELLS * sizeof(*d->cell_target));
-	unpool(d->unaligned, DBT_UNALIGNED * sizeof(*d->unaligned));
+	unpool(d->site, DBT_SITES * sizeof(*d->site));
 	unpool(d->hash, DBT_HASH_SIZE * sizeof(*d->hash));
 	unpool((void *)d->page_code, d->ram_pages);
 	unpool(d->page_blocks, d->ram_pages * sizeof(*d->page_blocks));

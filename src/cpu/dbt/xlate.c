@@ -224,14 +224,15 @@ static void new_row(struct xlate *x)
 }
 
 /* Vector loads and stores of the unaligned kind tend to be what they are called. */
-static bool likely_unaligned(const struct xlate *x)
+static enum dbt_fit operand_fit(const struct xlate *x)
 {
 	const struct x86_insn *i = &x->i;
+	enum dbt_fit fit = dbt_site_fit(x->d, x->b->ram_off + (x->va - x->b->va));
 
-	if (i->has_mem && (i->attr & (IA_SSE | IA_VEX)) && !(i->attr & IA_ALIGN) &&
-	    i->op[0].size >= 16)
-		return true;
-	return dbt_unaligned(x->d, x->b->ram_off + (x->va - x->b->va));
+	if (fit == DBT_FIT_ALIGNED && i->has_mem && (i->attr & (IA_SSE | IA_VEX)) &&
+	    !(i->attr & IA_ALIGN) && i->op[0].size >= 16)
+		return DBT_FIT_WITHIN;
+	return fit;
 }
 
 /* Decodes and emits one instruction; true: the block goes on. */
@@ -253,7 +254,7 @@ static bool build_one(struct xlate *x)
 		return false;
 	}
 	x->next = x->va + x->i.len;
-	x->unaligned = likely_unaligned(x);
+	x->fit = operand_fit(x);
 	for (unsigned k = 0; k < x->i.nop; k++)
 		if (x->i.op[k].kind == OPK_GPR && (x->i.op[k].access & OPA_W))
 			x->written |= 1u << x->i.op[k].reg;
@@ -299,7 +300,8 @@ static void build(struct xlate *x)
 			return;
 		}
 		if ((x->b->ninsn < MAX_INSNS || x->shadow) && x->va < end && end - 1 > x->b->va &&
-		    x->b->ram_off2 == UINT64_MAX && x->e.p - x->b->host < 0x7000)
+		    x->b->ram_off2 == UINT64_MAX && x->npending + 12 < ARRAY_SIZE(x->pending) &&
+		    x->e.p - x->b->host < 0x7000)
 			continue;
 		xl_exit_to(x, x->va);
 		return;

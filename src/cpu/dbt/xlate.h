@@ -19,7 +19,7 @@ struct xlate {
 	uint32_t mode;
 	struct dbt_insn_map *m; /* its side-table row */
 	unsigned base; /* host register that XL_MEM adds to S1: S0, or the guest's base register itself */
-	bool unaligned;	       /* the instruction is known to access memory unaligned */
+	enum dbt_fit fit;      /* how its memory operand is known to lie */
 	bool shadow;	       /* the previous instruction was STI: no interrupt before this one */
 	struct xlate_pending { /* code for the end of the block */
 		uint8_t *rel;  /* jump to it */

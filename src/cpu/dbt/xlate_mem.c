@@ -75,42 +75,75 @@ void xl_address(struct xlate *x)
 	}
 }
 
+/* S2 := 1 when the last of `size` bytes at ea is in the next page, else 0, deposited by `mask`. */
+static void crossing(struct xlate *x, unsigned size, unsigned ea, struct host_mem mask)
+{
+	struct emit *e = &x->e;
+
+	emit_pext_mem(e, S2, ea, TLS(mask_offset));
+	emit_lea(e, S2, HM(S2, (int32_t)size - 1));
+	emit_rorx(e, S2, S2, 12);
+	emit_pdep_mem(e, S2, S2, mask);
+}
+
+/*
+ * Leaves for interp when the access crosses; a branch that looks at no flags: a jump to one of two places eight bytes
+ * apart. S1 and S2 are lost.
+ */
+static void test_crossing(struct xlate *x, unsigned size, unsigned ea)
+{
+	static const uint8_t lea_s1_rip[] = { 0x4c, 0x8d, 0x15, 7, 0, 0, 0 };
+	static const uint8_t jmp_s1[] = { 0x41, 0xff, 0xe2 };
+	static const uint8_t over[8] = { 0xeb, 11, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90 };
+	struct emit *e = &x->e;
+
+	crossing(x, size, ea, TLS(mask_one));
+	emit_bytes(e, lea_s1_rip, sizeof(lea_s1_rip)); /* S1 := address of `over` */
+	emit_lea(e, S1, (struct host_mem){ .base = S1, .index = S2, .scale = 3 });
+	emit_bytes(e, jmp_s1, sizeof(jmp_s1));
+	emit_bytes(e, over, sizeof(over));
+	xl_pend(x, emit_jmp_fwd(e), x->va, XL_PEND_STEP);
+}
+
 /*
  * S2 := misfit << 40 for an access of `size` bytes at ea. Most accesses are aligned: then their low address bits, which
  * one PDEP moves into place, are zero. Instructions that proved otherwise look whether the last byte is in the next page.
  */
 static void misfit(struct xlate *x, unsigned size, unsigned ea)
 {
-	struct emit *e = &x->e;
-
-	if ((size & (size - 1)) == 0 && size <= 32 && !x->unaligned) {
-		emit_pdep_mem(e, S2, ea, TLS(mask_misfit[__builtin_ctz(size)]));
+	if ((size & (size - 1)) == 0 && size <= 32 && x->fit == DBT_FIT_ALIGNED) {
+		emit_pdep_mem(&x->e, S2, ea, TLS(mask_misfit[__builtin_ctz(size)]));
 		x->m->flags |= DBT_MAP_ALIGNED;
-		return;
+	} else {
+		crossing(x, size, ea, TLS(mask_misfit[0]));
 	}
-	emit_pext_mem(e, S2, ea, TLS(mask_offset));
-	emit_lea(e, S2, HM(S2, (int32_t)size - 1));
-	emit_rorx(e, S2, S2, 12);
-	emit_pdep_mem(e, S2, S2, TLS(mask_misfit[0]));
+}
+
+/* x->base holds the address; sum: the register that takes the misfit, S0 (being x->base) or S1. */
+static void translate(struct xlate *x, unsigned size, unsigned sum)
+{
+	struct emit *e = &x->e;
+	bool add = size > 1 && x->fit != DBT_FIT_TESTED;
+
+	if (size > 1 && !add)
+		test_crossing(x, size, x->base);
+	emit_pext_mem(e, S1, x->base, TLS(mask_page));
+	if (add)
+		misfit(x, size, x->base);
+	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
+	if (add)
+		emit_lea(e, sum, HMX(sum, S2));
 }
 
 void xl_translate(struct xlate *x, unsigned size)
 {
-	struct emit *e = &x->e;
-
 	x->base = S0;
-	emit_pext_mem(e, S1, S0, TLS(mask_page));
-	if (size > 1)
-		misfit(x, size, S0);
-	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
-	if (size > 1)
-		emit_lea(e, S0, HMX(S0, S2));
+	translate(x, size, S0);
 }
 
 void xl_operand(struct xlate *x, unsigned size)
 {
 	const struct x86_insn *i = &x->i;
-	struct emit *e = &x->e;
 
 	if (i->addrsize != 8 || i->base == 0xff || i->index != 0xff || i->disp != 0 || i->rip_rel ||
 	    i->seg == X86_FS || i->seg == X86_GS || xl_home(i->base) == H_NONE) {
@@ -119,12 +152,7 @@ void xl_operand(struct xlate *x, unsigned size)
 		return;
 	}
 	x->base = xl_home(i->base);
-	emit_pext_mem(e, S1, x->base, TLS(mask_page));
-	if (size > 1)
-		misfit(x, size, x->base);
-	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
-	if (size > 1)
-		emit_lea(e, S1, HMX(S1, S2));
+	translate(x, size, S1);
 }
 
 void xl_commit(struct xlate *x)

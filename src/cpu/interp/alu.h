@@ -33,9 +33,9 @@ ALU_INLINE uint16_t alu_ax(uint64_t fl)
 		type a = (type)x, b = (type)y;                                                     \
 		uint16_t ax;                                                                       \
 		__asm__(insn " %[b], %[a]" ALU_SAVE                                                \
-		        : [a] "+" con(a), "=&a"(ax)                                                \
-		        : [b] con(b)                                                               \
-		        : "cc");                                                                   \
+			: [a] "+" con(a), "=&a"(ax)                                                \
+			: [b] con(b)                                                               \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}
@@ -46,9 +46,9 @@ ALU_INLINE uint16_t alu_ax(uint64_t fl)
 		type a = (type)x, b = (type)y;                                                     \
 		uint16_t ax;                                                                       \
 		__asm__("btl $0, %k[f]\n\t" insn " %[b], %[a]" ALU_SAVE                            \
-		        : [a] "+" con(a), "=&a"(ax)                                                \
-		        : [b] con(b), [f] "r"(*fl)                                                 \
-		        : "cc");                                                                   \
+			: [a] "+" con(a), "=&a"(ax)                                                \
+			: [b] con(b), [f] "r"(*fl)                                                 \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}
@@ -71,9 +71,9 @@ ALU_INLINE uint16_t alu_ax(uint64_t fl)
 		uint8_t c = (uint8_t)y;                                                            \
 		uint16_t ax = alu_ax(*fl);                                                         \
 		__asm__(ALU_LOAD insn " %%cl, %[a]" ALU_SAVE                                       \
-		        : [a] "+" con(a), "+&a"(ax)                                                \
-		        : "c"(c)                                                                   \
-		        : "cc");                                                                   \
+			: [a] "+" con(a), "+&a"(ax)                                                \
+			: "c"(c)                                                                   \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}
@@ -84,19 +84,21 @@ ALU_INLINE uint16_t alu_ax(uint64_t fl)
 		type a = (type)x, b = (type)y;                                                     \
 		uint16_t ax = alu_ax(*fl);                                                         \
 		__asm__(ALU_LOAD insn " %[b], %[a]" ALU_SAVE                                       \
-		        : [a] "+&r"(a), "+&a"(ax)                                                  \
-		        : [b] "r"(b)                                                               \
-		        : "cc");                                                                   \
+			: [a] "+&r"(a), "+&a"(ax)                                                  \
+			: [b] "r"(b)                                                               \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}
 
 #define ALU_4(m, name, insn)                                                                       \
 	m(name, insn "b", uint8_t, 1, "q") m(name, insn "w", uint16_t, 2, "r")                     \
-	m(name, insn "l", uint32_t, 4, "r") m(name, insn "q", uint64_t, 8, "r")
+		m(name, insn "l", uint32_t, 4, "r") m(name, insn "q", uint64_t, 8, "r")
 #define ALU_4U(name, insn, mask)                                                                   \
-	ALU_UN(name, insn "b", uint8_t, 1, "q", mask) ALU_UN(name, insn "w", uint16_t, 2, "r", mask) \
-	ALU_UN(name, insn "l", uint32_t, 4, "r", mask) ALU_UN(name, insn "q", uint64_t, 8, "r", mask)
+	ALU_UN(name, insn "b", uint8_t, 1, "q", mask)                                              \
+	ALU_UN(name, insn "w", uint16_t, 2, "r", mask)                                             \
+		ALU_UN(name, insn "l", uint32_t, 4, "r", mask)                                     \
+			ALU_UN(name, insn "q", uint64_t, 8, "r", mask)
 #define ALU_3(m, name, insn)                                                                       \
 	m(name, insn "w", uint16_t, 2) m(name, insn "l", uint32_t, 4) m(name, insn "q", uint64_t, 8)
 
@@ -144,9 +146,9 @@ ALU_INLINE uint64_t alu_not(uint64_t x, uint64_t y, uint64_t *fl)
 		type a = (type)x, b = (type)y;                                                     \
 		uint16_t ax = alu_ax(*fl);                                                         \
 		__asm__(ALU_LOAD insn " %%cl, %[b], %[a]" ALU_SAVE                                 \
-		        : [a] "+r"(a), "+&a"(ax)                                                   \
-		        : [b] "r"(b), "c"(c)                                                       \
-		        : "cc");                                                                   \
+			: [a] "+r"(a), "+&a"(ax)                                                   \
+			: [b] "r"(b), "c"(c)                                                       \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}
@@ -160,9 +162,9 @@ ALU_3(ALU_DSHIFT, shrd, "shrd")
 		type a = (type)x, b = (type)y, r;                                                  \
 		uint16_t ax = alu_ax(*fl);                                                         \
 		__asm__(ALU_LOAD fmt ALU_SAVE                                                      \
-		        : [r] "=&r"(r), "+&a"(ax)                                                  \
-		        : [a] "r"(a), [b] "r"(b)                                                   \
-		        : "cc");                                                                   \
+			: [r] "=&r"(r), "+&a"(ax)                                                  \
+			: [a] "r"(a), [b] "r"(b)                                                   \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return r;                                                                          \
 	}
@@ -215,29 +217,14 @@ ALU_INLINE bool alu_cond(uint64_t fl, unsigned cc)
 	bool r;
 
 	switch (cc >> 1) {
-	case 0:
-		r = fl & X86_FL_OF;
-		break;
-	case 1:
-		r = fl & X86_FL_CF;
-		break;
-	case 2:
-		r = fl & X86_FL_ZF;
-		break;
-	case 3:
-		r = fl & (X86_FL_CF | X86_FL_ZF);
-		break;
-	case 4:
-		r = fl & X86_FL_SF;
-		break;
-	case 5:
-		r = fl & X86_FL_PF;
-		break;
-	case 6:
-		r = ((fl >> 7) ^ (fl >> 11)) & 1;
-		break;
-	default:
-		r = (((fl >> 7) ^ (fl >> 11)) & 1) || (fl & X86_FL_ZF);
+	case 0: r = fl & X86_FL_OF; break;
+	case 1: r = fl & X86_FL_CF; break;
+	case 2: r = fl & X86_FL_ZF; break;
+	case 3: r = fl & (X86_FL_CF | X86_FL_ZF); break;
+	case 4: r = fl & X86_FL_SF; break;
+	case 5: r = fl & X86_FL_PF; break;
+	case 6: r = ((fl >> 7) ^ (fl >> 11)) & 1; break;
+	default: r = (((fl >> 7) ^ (fl >> 11)) & 1) || (fl & X86_FL_ZF);
 	}
 	return r != (cc & 1);
 }

@@ -49,10 +49,8 @@ static bool priv_own_rule(unsigned id)
 	case X86_ID_INS:
 	case X86_ID_OUTS:
 	case X86_ID_CLI:
-	case X86_ID_STI:
-		return true;
-	default:
-		return false;
+	case X86_ID_STI: return true;
+	default: return false;
 	}
 }
 
@@ -104,15 +102,11 @@ static bool allowed(const struct vcpu *v, const struct x86_insn *i)
 static interp_handler without_feature(const struct x86_insn *i)
 {
 	switch (i->id) {
-	case X86_ID_LZCNT:
-		return handlers[X86_ID_BSR];
-	case X86_ID_TZCNT:
-		return handlers[X86_ID_BSF];
+	case X86_ID_LZCNT: return handlers[X86_ID_BSR];
+	case X86_ID_TZCNT: return handlers[X86_ID_BSF];
 	case X86_ID_LAHF:
-	case X86_ID_SAHF:
-		return i->mode == X86_MODE_64 ? exec_ud : handlers[i->id];
-	default:
-		return exec_ud;
+	case X86_ID_SAHF: return i->mode == X86_MODE_64 ? exec_ud : handlers[i->id];
+	default: return exec_ud;
 	}
 }
 
@@ -347,7 +341,7 @@ static bool after_special(struct vcpu *v, struct interp *it, enum interp_result 
  * instructions; *left is counted down.
  */
 static inline bool run_line(struct vcpu *v, struct ic_entry *e, uint64_t rip_mask, bool flat,
-                            uint64_t *left, enum interp_result *r)
+			    uint64_t *left, enum interp_result *r)
 {
 	struct interp *it = interp_of(v);
 	const struct interp_icache *ic = it->icache;
@@ -366,7 +360,8 @@ static inline bool run_line(struct vcpu *v, struct ic_entry *e, uint64_t rip_mas
 		rip = it->next_rip;
 		s->rip = rip;
 		n--;
-		if (unlikely(rip != next || e->last || e->special || ic->changed || n == 0 || !flat))
+		if (unlikely(rip != next || e->last || e->special || ic->changed || n == 0 ||
+			     !flat))
 			break;
 		e++;
 	}
@@ -394,8 +389,8 @@ enum interp_result interp_run(struct vcpu *v, uint64_t n)
 				return r;
 			continue;
 		}
-		if (unlikely(ic->changed || atomic_load_explicit(&ic->inbox_set,
-		                                                 memory_order_relaxed)))
+		if (unlikely(ic->changed ||
+			     atomic_load_explicit(&ic->inbox_set, memory_order_relaxed)))
 			icache_sync(v);
 		e = find(v, ic, mode);
 		if (unlikely(!e)) {
@@ -405,8 +400,8 @@ enum interp_result interp_run(struct vcpu *v, uint64_t n)
 				return r;
 			continue;
 		}
-		if (run_line(v, e, mode == X86_MODE_64 ? ~0ull : 0xffffffffull, code_flat(s, mode), &n,
-		             &r))
+		if (run_line(v, e, mode == X86_MODE_64 ? ~0ull : 0xffffffffull, code_flat(s, mode),
+			     &n, &r))
 			return r;
 	}
 	return r;

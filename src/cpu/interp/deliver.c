@@ -152,7 +152,8 @@ static int deliver_long(struct vcpu *v, const struct event *ev)
 	slot[3] = s->seg[X86_CS].sel;
 	slot[4] = ev->rip;
 	slot[5] = ev->error;
-	if (sys_push_frame(v, &s->seg[X86_SS], true, cpl, &rsp, 8, slot, ev->has_error ? 6 : 5) < 0 ||
+	if (sys_push_frame(v, &s->seg[X86_SS], true, cpl, &rsp, 8, slot, ev->has_error ? 6 : 5) <
+		    0 ||
 	    sys_desc_mark(v, &cs) < 0)
 		return -1;
 	s->gpr[X86_RSP] = rsp;
@@ -220,9 +221,16 @@ static int deliver_protected(struct vcpu *v, const struct event *ev)
 		return -1;
 	if (size == 2)
 		g.off &= 0xffff;
-	if (!sys_seg_holds(&(struct x86_seg){ .limit = (uint32_t)(cs.raw & BIT(55) ?
-	                   ((cs.raw & 0xffff) | ((cs.raw >> 32) & 0xf0000)) << 12 | 0xfff :
-	                   (cs.raw & 0xffff) | ((cs.raw >> 32) & 0xf0000)) }, g.off, 1))
+	if (!sys_seg_holds(
+		    &(struct x86_seg){
+			    .limit = (uint32_t)(cs.raw & BIT(55)
+							? ((cs.raw & 0xffff) |
+							   ((cs.raw >> 32) &
+							    0xf0000)) << 12 |
+								  0xfff
+							: (cs.raw & 0xffff) |
+								  ((cs.raw >> 32) & 0xf0000)) },
+		    g.off, 1))
 		return interp_gp0(v);
 	if (vm86)
 		n = push_vm86(s, slot);
@@ -259,7 +267,7 @@ static int deliver_real(struct vcpu *v, const struct event *ev)
 	if (ev->vec * 4 + 3 > s->idtr.limit)
 		return gate_fault(v, X86_EX_GP, ev);
 	if (interp_lin_read(v, (uint32_t)(s->idtr.base + ev->vec * 4), &vector, 4,
-	                    X86_ACC_R | X86_ACC_IMPLICIT) < 0 ||
+			    X86_ACC_R | X86_ACC_IMPLICIT) < 0 ||
 	    sys_push_frame(v, &s->seg[X86_SS], false, 0, &sp, 2, slot, 3) < 0)
 		return -1;
 	sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], false), sp);
@@ -289,10 +297,13 @@ static bool escalate(struct vcpu *v, struct event *ev)
 	else if (f.has_error && ev->kind != EVENT_SOFT && f.vec != X86_EX_AC)
 		f.error |= 1; /* EXT */
 	if (exception && ((contributory(ev->vec) && contributory(f.vec)) ||
-	                  (ev->vec == X86_EX_PF && (contributory(f.vec) || f.vec == X86_EX_PF))))
+			  (ev->vec == X86_EX_PF && (contributory(f.vec) || f.vec == X86_EX_PF))))
 		f = (struct interp_fault_info){ .vec = X86_EX_DF, .has_error = true };
-	*ev = (struct event){ .vec = f.vec, .kind = EVENT_EXCEPTION, .has_error = f.has_error,
-	                      .error = f.error, .rip = v->s->rip };
+	*ev = (struct event){ .vec = f.vec,
+			      .kind = EVENT_EXCEPTION,
+			      .has_error = f.has_error,
+			      .error = f.error,
+			      .rip = v->s->rip };
 	return true;
 }
 
@@ -335,8 +346,11 @@ static int deliver(struct vcpu *v, struct event ev)
 
 int interp_deliver(struct vcpu *v, unsigned vec, bool soft, bool has_error, uint32_t error)
 {
-	struct event ev = { .vec = vec, .kind = EVENT_EXTERNAL, .has_error = has_error,
-	                    .error = error, .rip = v->s->rip };
+	struct event ev = { .vec = vec,
+			    .kind = EVENT_EXTERNAL,
+			    .has_error = has_error,
+			    .error = error,
+			    .rip = v->s->rip };
 
 	if (soft) {
 		ev.kind = EVENT_SOFT;

@@ -48,7 +48,8 @@ static int engine_vm_open(void **vm, struct mem_map *mem, struct err *e)
 
 	*vm = mem;
 	if (rc)
-		return err_set(e, rc, "interp: cannot install the signal handler: %s", strerror(-rc));
+		return err_set(e, rc, "interp: cannot install the signal handler: %s",
+			       strerror(-rc));
 	return 0;
 }
 

@@ -139,7 +139,7 @@ SYS_HANDLER(exec_str)
 
 /* A system descriptor of the GDT, whole: 16 bytes in long mode. */
 static int system_segment(struct vcpu *v, uint16_t sel, unsigned types, struct sys_desc *d,
-                          struct x86_seg *out)
+			  struct x86_seg *out)
 {
 	uint64_t high = 0;
 
@@ -201,7 +201,8 @@ SYS_HANDLER(exec_ltr)
 		return -1;
 	if ((sel & 0xfffc) == 0)
 		return interp_gp0(v);
-	if (system_segment(v, (uint16_t)sel, x86_long_mode(v->s) ? 1u << 9 : 1u << 9 | 1u << 1, &d, &seg) < 0)
+	if (system_segment(v, (uint16_t)sel, x86_long_mode(v->s) ? 1u << 9 : 1u << 9 | 1u << 1, &d,
+			   &seg) < 0)
 		return -1;
 	seg.attr |= 2; /* busy */
 	byte = (uint8_t)((d.raw >> 40) | 2);
@@ -365,8 +366,11 @@ SYS_HANDLER(exec_load_far_ptr)
 	static const struct {
 		uint16_t id;
 		uint8_t seg;
-	} which[] = { { X86_ID_LES, X86_ES }, { X86_ID_LDS, X86_DS }, { X86_ID_LSS, X86_SS },
-	              { X86_ID_LFS, X86_FS }, { X86_ID_LGS, X86_GS } };
+	} which[] = { { X86_ID_LES, X86_ES },
+		      { X86_ID_LDS, X86_DS },
+		      { X86_ID_LSS, X86_SS },
+		      { X86_ID_LFS, X86_FS },
+		      { X86_ID_LGS, X86_GS } };
 	uint64_t off = 0;
 	unsigned seg = X86_ES;
 	uint16_t sel;

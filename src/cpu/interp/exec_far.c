@@ -80,7 +80,8 @@ struct call_gate {
 	struct sys_desc code;
 };
 
-static int gate_open(struct vcpu *v, uint16_t gate_sel, const struct sys_desc *d, struct call_gate *g)
+static int gate_open(struct vcpu *v, uint16_t gate_sel, const struct sys_desc *d,
+		     struct call_gate *g)
 {
 	const bool lm = x86_long_mode(v->s);
 	const unsigned type = desc_type(d);
@@ -165,7 +166,8 @@ static int gate_call_inner(struct vcpu *v, struct call_gate *g)
 			return -1;
 	} else {
 		if (sys_tss_stack32(v, cpl, &sel, &esp) < 0 ||
-		    sys_stack_desc(v, sel, cpl, X86_EX_TS, &ss) < 0 || gate_params(v, g, slot + 2) < 0)
+		    sys_stack_desc(v, sel, cpl, X86_EX_TS, &ss) < 0 ||
+		    gate_params(v, g, slot + 2) < 0)
 			return -1;
 		sp = esp;
 		n += g->params;
@@ -241,7 +243,8 @@ SYS_HANDLER(exec_jmpf)
 		return gate_jump(v, sel, &d);
 	if (!desc_is_code(&d))
 		return sys_fault_sel(v, X86_EX_GP, sel);
-	if (check_direct(v, &d, sel) < 0 || check_offset(v, &d, off) < 0 || sys_desc_mark(v, &d) < 0)
+	if (check_direct(v, &d, sel) < 0 || check_offset(v, &d, off) < 0 ||
+	    sys_desc_mark(v, &d) < 0)
 		return -1;
 	set_cs(v->s, &d, sel, v->s->cpl);
 	interp_of(v)->next_rip = off;
@@ -340,7 +343,8 @@ static int retf_real(struct vcpu *v, const struct x86_insn *i, uint64_t release)
 		return -1;
 	if (slot[0] > s->seg[X86_CS].limit)
 		return interp_gp0(v);
-	sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], false), s->gpr[X86_RSP] + 2u * i->opsize + release);
+	sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], false),
+		   s->gpr[X86_RSP] + 2u * i->opsize + release);
 	sys_load_real(s, X86_CS, (uint16_t)slot[1]);
 	interp_of(v)->next_rip = slot[0];
 	return 0;
@@ -348,7 +352,7 @@ static int retf_real(struct vcpu *v, const struct x86_insn *i, uint64_t release)
 
 /* RETF to outer privilege: SS:SP follow the released parameters. */
 static int retf_outer(struct vcpu *v, const struct x86_insn *i, struct sys_desc *d, uint64_t rip,
-                      uint16_t sel, uint64_t release)
+		      uint16_t sel, uint64_t release)
 {
 	struct x86_state *s = v->s;
 	const bool to64 = target_is_64(s, d);
@@ -391,7 +395,7 @@ SYS_HANDLER(exec_retf)
 	if (check_offset(v, &d, slot[0]) < 0 || sys_desc_mark(v, &d) < 0)
 		return -1;
 	sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], x86_code64(s)),
-	           s->gpr[X86_RSP] + 2u * i->opsize + release);
+		   s->gpr[X86_RSP] + 2u * i->opsize + release);
 	set_cs(s, &d, sel, s->cpl);
 	interp_of(v)->next_rip = slot[0];
 	return 0;
@@ -428,7 +432,8 @@ static int iret_to_vm86(struct vcpu *v)
 	if (stack_peek(v, 4, 0, 9, slot) < 0)
 		return -1;
 	s->rflags = (slot[2] & (X86_FL_ARITH | X86_FL_TF | X86_FL_IF | X86_FL_DF | X86_FL_IOPL |
-	                        X86_FL_NT | X86_FL_RF | X86_FL_AC | X86_FL_ID)) | X86_FL_VM | X86_FL_R1;
+				X86_FL_NT | X86_FL_RF | X86_FL_AC | X86_FL_ID)) |
+		    X86_FL_VM | X86_FL_R1;
 	s->cpl = 3;
 	sys_load_real(s, X86_CS, (uint16_t)slot[1]);
 	sys_load_real(s, X86_SS, (uint16_t)slot[4]);
@@ -442,7 +447,7 @@ static int iret_to_vm86(struct vcpu *v)
 
 /* To outer privilege, or any return in 64-bit mode: SS:SP come from the frame. */
 static int iret_stack(struct vcpu *v, const struct x86_insn *i, struct sys_desc *d,
-                      const uint64_t *slot)
+		      const uint64_t *slot)
 {
 	struct x86_state *s = v->s;
 	const uint16_t sel = (uint16_t)slot[1];
@@ -488,7 +493,8 @@ SYS_HANDLER(exec_iret)
 	} else {
 		if (check_offset(v, &d, slot[0]) < 0 || sys_desc_mark(v, &d) < 0)
 			return -1;
-		sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], false), s->gpr[X86_RSP] + 3u * i->opsize);
+		sys_set_sp(s, sys_sp_mask(&s->seg[X86_SS], false),
+			   s->gpr[X86_RSP] + 3u * i->opsize);
 		sys_iret_flags(v, i->opsize, slot[2]);
 		set_cs(s, &d, (uint16_t)slot[1], s->cpl);
 	}

@@ -14,7 +14,7 @@
 
 /* Linear address of a flat memory operand; non-canonical ones go the general way, which faults. */
 static inline int flat_operand(struct vcpu *v, const struct x86_insn *i, unsigned size,
-                               unsigned acc, gva_t *lin)
+			       unsigned acc, gva_t *lin)
 {
 	const uint64_t *gpr = v->s->gpr;
 	uint64_t a = (uint64_t)i->disp;
@@ -46,8 +46,8 @@ static inline int flat_load(struct vcpu *v, const struct x86_insn *i, unsigned s
 	HANDLER(nm##size##_rr)                                                                     \
 	{                                                                                          \
 		struct x86_state *s = v->s;                                                        \
-		uint64_t r = alu_##nm##size(s->gpr[i->op[0].reg], s->gpr[i->op[1].reg],            \
-		                            &s->rflags);                                           \
+		uint64_t r =                                                                       \
+			alu_##nm##size(s->gpr[i->op[0].reg], s->gpr[i->op[1].reg], &s->rflags);    \
 		if (write)                                                                         \
 			s->gpr[i->op[0].reg] = (type)r;                                            \
 		return 0;                                                                          \
@@ -255,10 +255,11 @@ static inline int flat_branch(struct vcpu *v, uint64_t target)
 			return 0;                                                                  \
 		return flat_branch(v, v->s->rip + i->len + i->imm);                                \
 	}
-JCC(0) JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7)
-JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13) JCC(14) JCC(15)
+JCC(0)
+JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13)
+	JCC(14) JCC(15)
 
-HANDLER(jmp)
+		HANDLER(jmp)
 {
 	return flat_branch(v, v->s->rip + i->len + i->imm);
 }
@@ -330,19 +331,25 @@ enum { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI, FORM_COUNT };
 #define ARITH_ROW(nm)                                                                              \
 	{                                                                                          \
 		{ fast_##nm##4_rr, fast_##nm##4_ri, fast_##nm##4_rm, NULL, NULL },                 \
-		{ fast_##nm##8_rr, fast_##nm##8_ri, fast_##nm##8_rm, NULL, NULL }                  \
+		{                                                                                  \
+			fast_##nm##8_rr, fast_##nm##8_ri, fast_##nm##8_rm, NULL, NULL              \
+		}                                                                                  \
 	}
 #define COMPARE_ROW(nm)                                                                            \
 	{                                                                                          \
 		{ fast_##nm##4_rr, fast_##nm##4_ri, fast_##nm##4_rm, fast_##nm##4_mr,              \
 		  fast_##nm##4_mi },                                                               \
-		{ fast_##nm##8_rr, fast_##nm##8_ri, fast_##nm##8_rm, fast_##nm##8_mr,              \
-		  fast_##nm##8_mi }                                                                \
+		{                                                                                  \
+			fast_##nm##8_rr, fast_##nm##8_ri, fast_##nm##8_rm, fast_##nm##8_mr,        \
+				fast_##nm##8_mi                                                    \
+		}                                                                                  \
 	}
 #define SHIFT_ROW(nm)                                                                              \
 	{                                                                                          \
 		{ NULL, fast_##nm##4_ri, NULL, NULL, NULL },                                       \
-		{ NULL, fast_##nm##8_ri, NULL, NULL, NULL }                                        \
+		{                                                                                  \
+			NULL, fast_##nm##8_ri, NULL, NULL, NULL                                    \
+		}                                                                                  \
 	}
 
 /* By operand size (4, 8) and form. */
@@ -362,21 +369,25 @@ static const struct {
 	{ X86_ID_SHL, SHIFT_ROW(shl) },
 	{ X86_ID_SHR, SHIFT_ROW(shr) },
 	{ X86_ID_SAR, SHIFT_ROW(sar) },
-	{ X86_ID_MOV, { { fast_mov4_rr, fast_mov4_ri, fast_load4, fast_store4_r, fast_store4_i },
-	                { fast_mov8_rr, fast_mov8_ri, fast_load8, fast_store8_r, fast_store8_i } } },
+	{ X86_ID_MOV,
+	  { { fast_mov4_rr, fast_mov4_ri, fast_load4, fast_store4_r, fast_store4_i },
+	    { fast_mov8_rr, fast_mov8_ri, fast_load8, fast_store8_r, fast_store8_i } } },
 };
 
-static const interp_handler jcc[16] = { fast_jcc0,  fast_jcc1,  fast_jcc2,  fast_jcc3,
-	                                fast_jcc4,  fast_jcc5,  fast_jcc6,  fast_jcc7,
-	                                fast_jcc8,  fast_jcc9,  fast_jcc10, fast_jcc11,
-	                                fast_jcc12, fast_jcc13, fast_jcc14, fast_jcc15 };
+static const interp_handler jcc[16] = { fast_jcc0,  fast_jcc1,	fast_jcc2,  fast_jcc3,
+					fast_jcc4,  fast_jcc5,	fast_jcc6,  fast_jcc7,
+					fast_jcc8,  fast_jcc9,	fast_jcc10, fast_jcc11,
+					fast_jcc12, fast_jcc13, fast_jcc14, fast_jcc15 };
 
 static int form_of(const struct x86_insn *i)
 {
 	unsigned d = i->op[0].kind, b = i->op[1].kind;
 
 	if (d == OPK_GPR)
-		return b == OPK_GPR ? FORM_RR : b == OPK_IMM ? FORM_RI : b == OPK_MEM ? FORM_RM : -1;
+		return b == OPK_GPR   ? FORM_RR
+		       : b == OPK_IMM ? FORM_RI
+		       : b == OPK_MEM ? FORM_RM
+				      : -1;
 	if (d == OPK_MEM)
 		return b == OPK_GPR ? FORM_MR : b == OPK_IMM ? FORM_MI : -1;
 	return -1;
@@ -425,16 +436,11 @@ static interp_handler pick_one(const struct x86_insn *i)
 	if (o->kind != OPK_GPR)
 		return NULL;
 	switch (i->id) {
-	case X86_ID_PUSH:
-		return i->opsize == 8 ? fast_push : NULL;
-	case X86_ID_POP:
-		return i->opsize == 8 ? fast_pop : NULL;
-	case X86_ID_INC:
-		return o->size == 8 ? fast_inc8_r : o->size == 4 ? fast_inc4_r : NULL;
-	case X86_ID_DEC:
-		return o->size == 8 ? fast_dec8_r : o->size == 4 ? fast_dec4_r : NULL;
-	default:
-		return NULL;
+	case X86_ID_PUSH: return i->opsize == 8 ? fast_push : NULL;
+	case X86_ID_POP: return i->opsize == 8 ? fast_pop : NULL;
+	case X86_ID_INC: return o->size == 8 ? fast_inc8_r : o->size == 4 ? fast_inc4_r : NULL;
+	case X86_ID_DEC: return o->size == 8 ? fast_dec8_r : o->size == 4 ? fast_dec4_r : NULL;
+	default: return NULL;
 	}
 }
 
@@ -447,14 +453,10 @@ static interp_handler pick_branch(const struct x86_insn *i)
 	if (i->op[0].kind != OPK_REL)
 		return NULL;
 	switch (i->id) {
-	case X86_ID_JCC:
-		return jcc[i->opcode & 15];
-	case X86_ID_JMP:
-		return fast_jmp;
-	case X86_ID_CALL:
-		return fast_call;
-	default:
-		return NULL;
+	case X86_ID_JCC: return jcc[i->opcode & 15];
+	case X86_ID_JMP: return fast_jmp;
+	case X86_ID_CALL: return fast_call;
+	default: return NULL;
 	}
 }
 

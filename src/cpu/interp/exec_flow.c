@@ -13,8 +13,7 @@
 static int branch_to(struct vcpu *v, const struct x86_insn *i, uint64_t target)
 {
 	target &= int_mask(i->opsize);
-	if (i->mode == X86_MODE_64 ? !x86_canonical(target)
-	                           : target > v->s->seg[X86_CS].limit)
+	if (i->mode == X86_MODE_64 ? !x86_canonical(target) : target > v->s->seg[X86_CS].limit)
 		return interp_gp0(v);
 	interp_of(v)->next_rip = target;
 	return 0;

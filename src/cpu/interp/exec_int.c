@@ -14,14 +14,10 @@
 	HANDLER(name)                                                                              \
 	{                                                                                          \
 		switch (i->op[0].size) {                                                           \
-		case 1:                                                                            \
-			return int_binary(v, i, 1, alu_##fn##1, write);                            \
-		case 2:                                                                            \
-			return int_binary(v, i, 2, alu_##fn##2, write);                            \
-		case 4:                                                                            \
-			return int_binary(v, i, 4, alu_##fn##4, write);                            \
-		default:                                                                           \
-			return int_binary(v, i, 8, alu_##fn##8, write);                            \
+		case 1: return int_binary(v, i, 1, alu_##fn##1, write);                            \
+		case 2: return int_binary(v, i, 2, alu_##fn##2, write);                            \
+		case 4: return int_binary(v, i, 4, alu_##fn##4, write);                            \
+		default: return int_binary(v, i, 8, alu_##fn##8, write);                           \
 		}                                                                                  \
 	}
 BINARY(add, add, true)
@@ -37,7 +33,7 @@ BINARY(inc, inc, true)
 BINARY(dec, dec, true)
 BINARY(neg, neg, true)
 
-HANDLER(not)
+HANDLER(not )
 {
 	return int_binary(v, i, i->op[0].size, alu_not, true);
 }
@@ -77,7 +73,7 @@ HANDLER(movbe)
 HANDLER(lea)
 {
 	interp_set_gpr(v->s, i->op[0].reg, false, i->op[0].size,
-	               x86_ea(i, v->s->gpr, interp_of(v)->next_rip));
+		       x86_ea(i, v->s->gpr, interp_of(v)->next_rip));
 	return 0;
 }
 
@@ -104,7 +100,7 @@ HANDLER(cbw)
 	unsigned size = i->opsize, shift = 64 - size * 4;
 
 	interp_set_gpr(s, X86_RAX, false, size,
-	               (uint64_t)((int64_t)(s->gpr[X86_RAX] << shift) >> shift));
+		       (uint64_t)((int64_t)(s->gpr[X86_RAX] << shift) >> shift));
 	return 0;
 }
 
@@ -173,7 +169,7 @@ HANDLER(sahf)
 	}
 SET_FLAG(clc, &~X86_FL_CF)
 SET_FLAG(stc, | X86_FL_CF)
-SET_FLAG(cmc, ^ X86_FL_CF)
+SET_FLAG(cmc, ^X86_FL_CF)
 SET_FLAG(cld, &~X86_FL_DF)
 SET_FLAG(std, | X86_FL_DF)
 
@@ -266,34 +262,46 @@ HANDLER(rdseed)
 #define ROWX(id, fn) { X86_ID_##id, int_exec_##fn },
 
 const struct interp_row interp_int_rows[] = {
-	ROW(ADD, add) ROW(OR, or) ROW(ADC, adc) ROW(SBB, sbb) ROW(AND, and) ROW(SUB, sub)
-	ROW(XOR, xor) ROW(CMP, cmp) ROW(TEST, test) ROW(INC, inc) ROW(DEC, dec) ROW(NEG, neg)
-	ROW(NOT, not) ROW(MOV, mov) ROW(MOVZX, mov) ROW(MOVNTI, mov) ROW(MOVSX, movsx)
-	ROW(MOVSXD, movsx) ROW(MOVBE, movbe) ROW(LEA, lea) ROW(CMOVCC, cmovcc) ROW(SETCC, setcc)
-	ROW(CBW, cbw) ROW(CWD, cwd) ROW(BSWAP, bswap) ROW(XLAT, xlat) ROW(LAHF, lahf)
-	ROW(SAHF, sahf) ROW(CLC, clc) ROW(STC, stc) ROW(CMC, cmc) ROW(CLD, cld) ROW(STD, std)
-	ROW(SALC, salc) ROW(NOP, nop) ROW(PAUSE, nop) ROW(PREFETCH, nop) ROW(PREFETCHW, nop)
-	ROW(PREFETCHWT1, nop) ROW(PREFETCHNTA, nop) ROW(PREFETCHT0, nop) ROW(PREFETCHT1, nop)
-	ROW(PREFETCHT2, nop) ROW(LFENCE, nop) ROW(MFENCE, mfence) ROW(SFENCE, nop)
-	ROW(CLFLUSH, clflush) ROW(CLFLUSHOPT, clflush) ROW(CLWB, clflush) ROW(UD0, ud)
-	ROW(UD1, ud) ROW(UD2, ud) ROW(BOUND, bound) ROW(RDRAND, rdrand) ROW(RDSEED, rdseed)
+	ROW(ADD, add) ROW(OR, or) ROW(ADC, adc) ROW(SBB, sbb) ROW(AND, and) ROW(SUB, sub) ROW(
+		XOR, xor) ROW(CMP, cmp) ROW(TEST, test) ROW(INC, inc) ROW(DEC, dec) ROW(NEG, neg)
+		ROW(NOT, not ) ROW(MOV, mov) ROW(MOVZX, mov) ROW(MOVNTI, mov) ROW(MOVSX, movsx) ROW(
+			MOVSXD, movsx) ROW(MOVBE, movbe) ROW(LEA, lea) ROW(CMOVCC, cmovcc)
+			ROW(SETCC, setcc) ROW(CBW, cbw) ROW(CWD, cwd) ROW(BSWAP, bswap) ROW(
+				XLAT, xlat) ROW(LAHF, lahf) ROW(SAHF, sahf) ROW(CLC, clc) ROW(STC,
+											      stc)
+				ROW(CMC, cmc) ROW(CLD, cld) ROW(STD, std) ROW(SALC, salc) ROW(
+					NOP, nop) ROW(PAUSE, nop) ROW(PREFETCH, nop)
+					ROW(PREFETCHW, nop) ROW(PREFETCHWT1, nop) ROW(
+						PREFETCHNTA, nop) ROW(PREFETCHT0, nop)
+						ROW(PREFETCHT1, nop) ROW(PREFETCHT2, nop) ROW(
+							LFENCE, nop) ROW(MFENCE, mfence)
+							ROW(SFENCE, nop) ROW(CLFLUSH, clflush) ROW(
+								CLFLUSHOPT, clflush) ROW(CLWB,
+											 clflush)
+								ROW(UD0, ud) ROW(UD1, ud) ROW(
+									UD2, ud) ROW(BOUND, bound)
+									ROW(RDRAND, rdrand)
+										ROW(RDSEED, rdseed)
 	/* exec_int_bits.c */
 	ROWX(ROL, rol) ROWX(ROR, ror) ROWX(RCL, rcl) ROWX(RCR, rcr) ROWX(SHL, shl) ROWX(SHR, shr)
-	ROWX(SAR, sar) ROWX(SHLD, shld) ROWX(SHRD, shrd) ROWX(BT, bt) ROWX(BTS, bts)
-	ROWX(BTR, btr) ROWX(BTC, btc) ROWX(BSF, bsf) ROWX(BSR, bsr) ROWX(TZCNT, tzcnt)
-	ROWX(LZCNT, lzcnt) ROWX(POPCNT, popcnt) ROWX(ANDN, andn) ROWX(BEXTR, bextr)
-	ROWX(BZHI, bzhi) ROWX(PEXT, pext) ROWX(PDEP, pdep) ROWX(SHLX, shlx) ROWX(SHRX, shrx)
-	ROWX(SARX, sarx) ROWX(RORX, rorx) ROWX(BLSR, blsr) ROWX(BLSMSK, blsmsk) ROWX(BLSI, blsi)
-	ROWX(CRC32, crc32) ROWX(ADCX, adcx) ROWX(ADOX, adox)
+		ROWX(SAR, sar) ROWX(SHLD, shld) ROWX(SHRD, shrd) ROWX(BT, bt) ROWX(BTS, bts) ROWX(
+			BTR, btr) ROWX(BTC, btc) ROWX(BSF, bsf) ROWX(BSR, bsr) ROWX(TZCNT, tzcnt)
+			ROWX(LZCNT, lzcnt) ROWX(POPCNT, popcnt) ROWX(ANDN, andn) ROWX(BEXTR, bextr)
+				ROWX(BZHI, bzhi) ROWX(PEXT, pext) ROWX(PDEP, pdep) ROWX(SHLX, shlx)
+					ROWX(SHRX, shrx) ROWX(SARX, sarx) ROWX(RORX, rorx)
+						ROWX(BLSR, blsr) ROWX(BLSMSK, blsmsk)
+							ROWX(BLSI, blsi) ROWX(CRC32, crc32)
+								ROWX(ADCX, adcx) ROWX(ADOX, adox)
 	/* exec_int_mul.c */
 	ROWX(MUL, mul) ROWX(IMUL, imul) ROWX(DIV, div) ROWX(IDIV, idiv) ROWX(MULX, mulx)
-	ROWX(AAA, aaa) ROWX(AAS, aas) ROWX(AAM, aam) ROWX(AAD, aad) ROWX(DAA, daa) ROWX(DAS, das)
+		ROWX(AAA, aaa) ROWX(AAS, aas) ROWX(AAM, aam) ROWX(AAD, aad) ROWX(DAA, daa)
+			ROWX(DAS, das)
 	/* exec_int_atomic.c */
 	ROWX(XCHG, xchg) ROWX(XADD, xadd) ROWX(CMPXCHG, cmpxchg) ROWX(CMPXCHG8B, cmpxchg8b)
-	ROWX(CMPXCHG16B, cmpxchg16b)
+		ROWX(CMPXCHG16B, cmpxchg16b)
 	/* exec_flow.c */
 	ROWX(JMP, jmp) ROWX(JCC, jcc) ROWX(JCXZ, jcxz) ROWX(LOOP, loop) ROWX(LOOPE, loop)
-	ROWX(LOOPNE, loop) ROWX(CALL, call) ROWX(RET, ret) ROWX(PUSH, push) ROWX(POP, pop)
-	ROWX(PUSHA, pusha) ROWX(POPA, popa) ROWX(ENTER, enter) ROWX(LEAVE, leave)
-	{ X86_ID_INVALID, NULL },
+		ROWX(LOOPNE, loop) ROWX(CALL, call) ROWX(RET, ret) ROWX(PUSH, push) ROWX(POP, pop)
+			ROWX(PUSHA, pusha) ROWX(POPA, popa) ROWX(ENTER, enter)
+				ROWX(LEAVE, leave){ X86_ID_INVALID, NULL },
 };

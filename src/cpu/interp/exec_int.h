@@ -14,7 +14,7 @@ static inline uint64_t int_mask(unsigned size)
 
 /* Memory operand of `size` bytes, loaded. */
 static inline int int_load_mem(struct vcpu *v, const struct x86_insn *i, unsigned size,
-                               uint64_t *val)
+			       uint64_t *val)
 {
 	gva_t lin;
 
@@ -29,14 +29,9 @@ static inline int int_read(struct vcpu *v, const struct x86_insn *i, unsigned k,
 	const struct x86_operand *o = &i->op[k];
 
 	switch (o->kind) {
-	case OPK_GPR:
-		*val = interp_get_gpr(v->s, o->reg, o->high8, o->size);
-		return 0;
-	case OPK_MEM:
-		return int_load_mem(v, i, o->size, val);
-	default:
-		*val = i->imm;
-		return 0;
+	case OPK_GPR: *val = interp_get_gpr(v->s, o->reg, o->high8, o->size); return 0;
+	case OPK_MEM: return int_load_mem(v, i, o->size, val);
+	default: *val = i->imm; return 0;
 	}
 }
 
@@ -59,30 +54,19 @@ static inline int int_write(struct vcpu *v, const struct x86_insn *i, unsigned k
 static inline uint64_t int_host_load(const void *p, unsigned size)
 {
 	switch (size) {
-	case 1:
-		return __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED);
-	case 2:
-		return __atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED);
-	case 4:
-		return __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
-	default:
-		return __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED);
+	case 1: return __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED);
+	case 2: return __atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED);
+	case 4: return __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
+	default: return __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED);
 	}
 }
 static inline void int_host_store(void *p, unsigned size, uint64_t val)
 {
 	switch (size) {
-	case 1:
-		__atomic_store_n((uint8_t *)p, (uint8_t)val, __ATOMIC_RELAXED);
-		break;
-	case 2:
-		__atomic_store_n((uint16_t *)p, (uint16_t)val, __ATOMIC_RELAXED);
-		break;
-	case 4:
-		__atomic_store_n((uint32_t *)p, (uint32_t)val, __ATOMIC_RELAXED);
-		break;
-	default:
-		__atomic_store_n((uint64_t *)p, val, __ATOMIC_RELAXED);
+	case 1: __atomic_store_n((uint8_t *)p, (uint8_t)val, __ATOMIC_RELAXED); break;
+	case 2: __atomic_store_n((uint16_t *)p, (uint16_t)val, __ATOMIC_RELAXED); break;
+	case 4: __atomic_store_n((uint32_t *)p, (uint32_t)val, __ATOMIC_RELAXED); break;
+	default: __atomic_store_n((uint64_t *)p, val, __ATOMIC_RELAXED);
 	}
 }
 /* LOCK CMPXCHG: true when *p was old_val. */
@@ -95,16 +79,16 @@ static inline bool int_host_cas(void *p, unsigned size, uint64_t old_val, uint64
 	switch (size) {
 	case 1:
 		return __atomic_compare_exchange_n((uint8_t *)p, &o1, (uint8_t)new_val, false,
-		                                   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	case 2:
 		return __atomic_compare_exchange_n((uint16_t *)p, &o2, (uint16_t)new_val, false,
-		                                   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	case 4:
 		return __atomic_compare_exchange_n((uint32_t *)p, &o4, (uint32_t)new_val, false,
-		                                   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	default:
 		return __atomic_compare_exchange_n((uint64_t *)p, &old_val, new_val, false,
-		                                   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	}
 }
 
@@ -116,8 +100,8 @@ typedef uint64_t (*int_op)(uint64_t a, uint64_t b, uint64_t *fl);
  * page. The old value goes to *old_val. Flags are committed on success only. Inlined with a constant op.
  */
 static inline __attribute__((always_inline)) int int_rmw(struct vcpu *v, gva_t lin, unsigned size,
-                                                         bool lock, int_op op, uint64_t b,
-                                                         uint64_t *old_val)
+							 bool lock, int_op op, uint64_t b,
+							 uint64_t *old_val)
 {
 	uint64_t fl = v->s->rflags, a = 0, r;
 	void *p = interp_direct(v, lin, size, X86_ACC_W);
@@ -150,8 +134,8 @@ static inline __attribute__((always_inline)) int int_rmw(struct vcpu *v, gva_t l
 
 /* The two-operand shape "dest op= source" with a register or memory destination. */
 static inline __attribute__((always_inline)) int int_binary(struct vcpu *v,
-                                                            const struct x86_insn *i, unsigned size,
-                                                            int_op op, bool write)
+							    const struct x86_insn *i, unsigned size,
+							    int_op op, bool write)
 {
 	const struct x86_operand *d = &i->op[0];
 	uint64_t a, b = 0, fl;
@@ -182,25 +166,29 @@ static inline __attribute__((always_inline)) int int_binary(struct vcpu *v,
 /* Handlers outside exec_int.c. */
 #define INT_HANDLER(name) int int_exec_##name(struct vcpu *v, const struct x86_insn *i);
 /* exec_int_bits.c */
-INT_HANDLER(rol) INT_HANDLER(ror) INT_HANDLER(rcl) INT_HANDLER(rcr)
-INT_HANDLER(shl) INT_HANDLER(shr) INT_HANDLER(sar) INT_HANDLER(shld) INT_HANDLER(shrd)
-INT_HANDLER(bt) INT_HANDLER(bts) INT_HANDLER(btr) INT_HANDLER(btc)
-INT_HANDLER(bsf) INT_HANDLER(bsr) INT_HANDLER(tzcnt) INT_HANDLER(lzcnt) INT_HANDLER(popcnt)
-INT_HANDLER(andn) INT_HANDLER(bextr) INT_HANDLER(bzhi) INT_HANDLER(pext) INT_HANDLER(pdep)
-INT_HANDLER(shlx) INT_HANDLER(shrx) INT_HANDLER(sarx) INT_HANDLER(rorx)
-INT_HANDLER(blsr) INT_HANDLER(blsmsk) INT_HANDLER(blsi) INT_HANDLER(crc32)
-INT_HANDLER(adcx) INT_HANDLER(adox)
-/* exec_int_mul.c */
-INT_HANDLER(mul) INT_HANDLER(imul) INT_HANDLER(div) INT_HANDLER(idiv) INT_HANDLER(mulx)
-INT_HANDLER(aaa) INT_HANDLER(aas) INT_HANDLER(aam) INT_HANDLER(aad) INT_HANDLER(daa)
-INT_HANDLER(das)
-/* exec_int_atomic.c */
-INT_HANDLER(xchg) INT_HANDLER(xadd) INT_HANDLER(cmpxchg) INT_HANDLER(cmpxchg8b)
-INT_HANDLER(cmpxchg16b)
-/* exec_flow.c */
-INT_HANDLER(jmp) INT_HANDLER(jcc) INT_HANDLER(jcxz) INT_HANDLER(loop) INT_HANDLER(call)
-INT_HANDLER(ret) INT_HANDLER(push) INT_HANDLER(pop) INT_HANDLER(pusha) INT_HANDLER(popa)
-INT_HANDLER(enter) INT_HANDLER(leave)
+INT_HANDLER(rol)
+INT_HANDLER(ror) INT_HANDLER(rcl) INT_HANDLER(rcr) INT_HANDLER(shl) INT_HANDLER(shr)
+	INT_HANDLER(sar) INT_HANDLER(shld) INT_HANDLER(shrd) INT_HANDLER(bt) INT_HANDLER(bts)
+		INT_HANDLER(btr) INT_HANDLER(btc) INT_HANDLER(bsf) INT_HANDLER(bsr)
+			INT_HANDLER(tzcnt) INT_HANDLER(lzcnt) INT_HANDLER(popcnt) INT_HANDLER(andn)
+				INT_HANDLER(bextr) INT_HANDLER(bzhi) INT_HANDLER(pext)
+					INT_HANDLER(pdep) INT_HANDLER(shlx) INT_HANDLER(shrx)
+						INT_HANDLER(sarx) INT_HANDLER(rorx)
+							INT_HANDLER(blsr) INT_HANDLER(blsmsk)
+								INT_HANDLER(blsi) INT_HANDLER(crc32)
+									INT_HANDLER(adcx)
+										INT_HANDLER(adox)
+	/* exec_int_mul.c */
+	INT_HANDLER(mul) INT_HANDLER(imul) INT_HANDLER(div) INT_HANDLER(idiv) INT_HANDLER(mulx)
+		INT_HANDLER(aaa) INT_HANDLER(aas) INT_HANDLER(aam) INT_HANDLER(aad) INT_HANDLER(daa)
+			INT_HANDLER(das)
+	/* exec_int_atomic.c */
+	INT_HANDLER(xchg) INT_HANDLER(xadd) INT_HANDLER(cmpxchg) INT_HANDLER(cmpxchg8b)
+		INT_HANDLER(cmpxchg16b)
+	/* exec_flow.c */
+	INT_HANDLER(jmp) INT_HANDLER(jcc) INT_HANDLER(jcxz) INT_HANDLER(loop) INT_HANDLER(call)
+		INT_HANDLER(ret) INT_HANDLER(push) INT_HANDLER(pop) INT_HANDLER(pusha)
+			INT_HANDLER(popa) INT_HANDLER(enter) INT_HANDLER(leave)
 #undef INT_HANDLER
 
 #endif

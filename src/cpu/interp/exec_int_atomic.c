@@ -29,7 +29,7 @@ HANDLER(xchg)
 		a = interp_get_gpr(v->s, rm->reg, rm->high8, size);
 		interp_set_gpr(v->s, rm->reg, rm->high8, size, b);
 	} else if (interp_operand(v, i, size, X86_ACC_W, &lin) ||
-	           int_rmw(v, lin, size, true, op_xchg, b, &a)) {
+		   int_rmw(v, lin, size, true, op_xchg, b, &a)) {
 		return -1;
 	}
 	interp_set_gpr(v->s, reg->reg, reg->high8, size, a);
@@ -37,7 +37,7 @@ HANDLER(xchg)
 }
 
 static inline __attribute__((always_inline)) int xadd(struct vcpu *v, const struct x86_insn *i,
-                                                      unsigned size, int_op op)
+						      unsigned size, int_op op)
 {
 	const struct x86_operand *d = &i->op[0], *reg = &i->op[1];
 	uint64_t a, sum, b = interp_get_gpr(v->s, reg->reg, reg->high8, size);
@@ -60,14 +60,10 @@ static inline __attribute__((always_inline)) int xadd(struct vcpu *v, const stru
 HANDLER(xadd)
 {
 	switch (i->op[0].size) {
-	case 1:
-		return xadd(v, i, 1, alu_add1);
-	case 2:
-		return xadd(v, i, 2, alu_add2);
-	case 4:
-		return xadd(v, i, 4, alu_add4);
-	default:
-		return xadd(v, i, 8, alu_add8);
+	case 1: return xadd(v, i, 1, alu_add1);
+	case 2: return xadd(v, i, 2, alu_add2);
+	case 4: return xadd(v, i, 4, alu_add4);
+	default: return xadd(v, i, 8, alu_add8);
 	}
 }
 
@@ -87,7 +83,7 @@ static void cmp_flags(struct x86_state *s, unsigned size, uint64_t a, uint64_t b
 
 /* Memory: *old_val is what was there; the write happens (old value back) on a mismatch too. */
 static int cmpxchg_mem(struct vcpu *v, const struct x86_insn *i, unsigned size, uint64_t expect,
-                       uint64_t val, uint64_t *old_val)
+		       uint64_t val, uint64_t *old_val)
 {
 	gva_t lin;
 	void *p;
@@ -165,9 +161,9 @@ static bool cas16(void *p, uint64_t expect[2], const uint64_t val[2])
 	bool ok;
 
 	__asm__ volatile("lock cmpxchg16b %1"
-	                 : "=@ccz"(ok), "+m"(*(char(*)[16])p), "+a"(expect[0]), "+d"(expect[1])
-	                 : "b"(val[0]), "c"(val[1])
-	                 : "memory");
+			 : "=@ccz"(ok), "+m"(*(char(*)[16])p), "+a"(expect[0]), "+d"(expect[1])
+			 : "b"(val[0]), "c"(val[1])
+			 : "memory");
 	return ok;
 }
 

@@ -10,7 +10,7 @@
 /* ---- shifts ---- */
 
 static inline __attribute__((always_inline)) int shift(struct vcpu *v, const struct x86_insn *i,
-                                                       unsigned size, int_op op)
+						       unsigned size, int_op op)
 {
 	const struct x86_operand *d = &i->op[0];
 	uint64_t c = i->op[1].kind == OPK_IMM ? i->imm : v->s->gpr[X86_RCX], a;
@@ -36,14 +36,10 @@ static inline __attribute__((always_inline)) int shift(struct vcpu *v, const str
 	HANDLER(name)                                                                              \
 	{                                                                                          \
 		switch (i->op[0].size) {                                                           \
-		case 1:                                                                            \
-			return shift(v, i, 1, alu_##name##1);                                      \
-		case 2:                                                                            \
-			return shift(v, i, 2, alu_##name##2);                                      \
-		case 4:                                                                            \
-			return shift(v, i, 4, alu_##name##4);                                      \
-		default:                                                                           \
-			return shift(v, i, 8, alu_##name##8);                                      \
+		case 1: return shift(v, i, 1, alu_##name##1);                                      \
+		case 2: return shift(v, i, 2, alu_##name##2);                                      \
+		case 4: return shift(v, i, 4, alu_##name##4);                                      \
+		default: return shift(v, i, 8, alu_##name##8);                                     \
 		}                                                                                  \
 	}
 SHIFT(rol)
@@ -57,7 +53,7 @@ SHIFT(sar)
 typedef uint64_t (*dshift_op)(uint64_t a, uint64_t b, uint8_t c, uint64_t *fl);
 
 static inline __attribute__((always_inline)) int dshift(struct vcpu *v, const struct x86_insn *i,
-                                                        unsigned size, dshift_op op)
+							unsigned size, dshift_op op)
 {
 	const struct x86_operand *d = &i->op[0];
 	uint64_t c = i->op[2].kind == OPK_IMM ? i->imm : v->s->gpr[X86_RCX], a = 0, fl;
@@ -89,12 +85,9 @@ static inline __attribute__((always_inline)) int dshift(struct vcpu *v, const st
 	HANDLER(name)                                                                              \
 	{                                                                                          \
 		switch (i->op[0].size) {                                                           \
-		case 2:                                                                            \
-			return dshift(v, i, 2, alu_##name##2);                                     \
-		case 4:                                                                            \
-			return dshift(v, i, 4, alu_##name##4);                                     \
-		default:                                                                           \
-			return dshift(v, i, 8, alu_##name##8);                                     \
+		case 2: return dshift(v, i, 2, alu_##name##2);                                     \
+		case 4: return dshift(v, i, 4, alu_##name##4);                                     \
+		default: return dshift(v, i, 8, alu_##name##8);                                    \
 		}                                                                                  \
 	}
 DSHIFT(shld)
@@ -104,7 +97,7 @@ DSHIFT(shrd)
 
 /* Linear address of the operand-sized unit that holds bit `off` of the bit string at the operand. */
 static int bit_unit(struct vcpu *v, const struct x86_insn *i, unsigned size, uint64_t off,
-                    unsigned acc, gva_t *lin)
+		    unsigned acc, gva_t *lin)
 {
 	unsigned shift = 64 - size * 8, log2 = size == 8 ? 6 : size == 4 ? 5 : 4;
 	int64_t unit;
@@ -118,7 +111,7 @@ static int bit_unit(struct vcpu *v, const struct x86_insn *i, unsigned size, uin
 }
 
 static inline __attribute__((always_inline)) int bit_op(struct vcpu *v, const struct x86_insn *i,
-                                                        unsigned size, int_op op, bool write)
+							unsigned size, int_op op, bool write)
 {
 	const struct x86_operand *d = &i->op[0];
 	uint64_t off = i->op[1].kind == OPK_IMM ? i->imm : v->s->gpr[i->op[1].reg], a;
@@ -145,12 +138,9 @@ static inline __attribute__((always_inline)) int bit_op(struct vcpu *v, const st
 	HANDLER(name)                                                                              \
 	{                                                                                          \
 		switch (i->op[0].size) {                                                           \
-		case 2:                                                                            \
-			return bit_op(v, i, 2, alu_##name##2, write);                              \
-		case 4:                                                                            \
-			return bit_op(v, i, 4, alu_##name##4, write);                              \
-		default:                                                                           \
-			return bit_op(v, i, 8, alu_##name##8, write);                              \
+		case 2: return bit_op(v, i, 2, alu_##name##2, write);                              \
+		case 4: return bit_op(v, i, 4, alu_##name##4, write);                              \
+		default: return bit_op(v, i, 8, alu_##name##8, write);                             \
 		}                                                                                  \
 	}
 BITOP(bt, false)
@@ -210,9 +200,8 @@ SCAN0(bsr)
                                                                                                    \
 		if (int_read(v, i, 1, &a) || int_read(v, i, 2, &b))                                \
 			return -1;                                                                 \
-		v->s->gpr[i->op[0].reg] = i->op[0].size == 8                                       \
-		                                  ? alu_##name##8(a, b, &v->s->rflags)             \
-		                                  : alu_##name##4(a, b, &v->s->rflags);            \
+		v->s->gpr[i->op[0].reg] = i->op[0].size == 8 ? alu_##name##8(a, b, &v->s->rflags)  \
+							     : alu_##name##4(a, b, &v->s->rflags); \
 		return 0;                                                                          \
 	}
 VEX3(andn)
@@ -231,9 +220,8 @@ VEX3(sarx)
                                                                                                    \
 		if (int_read(v, i, 1, &b))                                                         \
 			return -1;                                                                 \
-		v->s->gpr[i->op[0].reg] = i->op[0].size == 8                                       \
-		                                  ? alu_##name##8(0, b, &v->s->rflags)             \
-		                                  : alu_##name##4(0, b, &v->s->rflags);            \
+		v->s->gpr[i->op[0].reg] = i->op[0].size == 8 ? alu_##name##8(0, b, &v->s->rflags)  \
+							     : alu_##name##4(0, b, &v->s->rflags); \
 		return 0;                                                                          \
 	}
 VEX2(blsr)
@@ -261,7 +249,7 @@ HANDLER(rorx)
 		if (int_read(v, i, 1, &b))                                                         \
 			return -1;                                                                 \
 		*d = i->op[0].size == 8 ? alu_##name##8(*d, b, &v->s->rflags)                      \
-		                        : alu_##name##4(*d, b, &v->s->rflags);                     \
+					: alu_##name##4(*d, b, &v->s->rflags);                     \
 		return 0;                                                                          \
 	}
 ADX(adcx)
@@ -275,18 +263,10 @@ HANDLER(crc32)
 	if (int_read(v, i, 1, &b))
 		return -1;
 	switch (i->op[1].size) {
-	case 1:
-		__asm__("crc32b %b1, %0" : "+r"(crc32) : "q"(b));
-		break;
-	case 2:
-		__asm__("crc32w %w1, %0" : "+r"(crc32) : "r"(b));
-		break;
-	case 4:
-		__asm__("crc32l %k1, %0" : "+r"(crc32) : "r"(b));
-		break;
-	default:
-		__asm__("crc32q %1, %0" : "+r"(crc) : "r"(b));
-		crc32 = (uint32_t)crc;
+	case 1: __asm__("crc32b %b1, %0" : "+r"(crc32) : "q"(b)); break;
+	case 2: __asm__("crc32w %w1, %0" : "+r"(crc32) : "r"(b)); break;
+	case 4: __asm__("crc32l %k1, %0" : "+r"(crc32) : "r"(b)); break;
+	default: __asm__("crc32q %1, %0" : "+r"(crc) : "r"(b)); crc32 = (uint32_t)crc;
 	}
 	v->s->gpr[i->op[0].reg] = crc32;
 	return 0;

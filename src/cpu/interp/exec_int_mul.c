@@ -18,10 +18,10 @@
 		uint64_t ax = alu_ax(*fl);                                                         \
                                                                                                    \
 		__asm__("addb $0x7f, %%al\n\tsahf\n\tmov %[l], %%" areg "\n\t" #insn               \
-		        " %[s]\n\tmov %%" areg ", %[l]\n\tlahf\n\tseto %%al"                       \
-		        : [l] "+&r"(l), "=&d"(h), "+&a"(ax)                                        \
-		        : [s] "r"(b)                                                               \
-		        : "cc");                                                                   \
+			" %[s]\n\tmov %%" areg ", %[l]\n\tlahf\n\tseto %%al"                       \
+			: [l] "+&r"(l), "=&d"(h), "+&a"(ax)                                        \
+			: [s] "r"(b)                                                               \
+			: "cc");                                                                   \
 		*lo = l;                                                                           \
 		*hi = h;                                                                           \
 		*fl = alu_merge(*fl, (uint16_t)ax, X86_FL_ARITH);                                  \
@@ -40,10 +40,10 @@ MUL_SIZE(imul, uint64_t, 8, "rax")
 		uint16_t ax = alu_ax(*fl), r = a;                                                  \
                                                                                                    \
 		__asm__("addb $0x7f, %%al\n\tsahf\n\tmovb %b[r], %%al\n\t" #insn                   \
-		        " %[s]\n\tmovw %%ax, %[r]\n\tlahf\n\tseto %%al"                            \
-		        : [r] "+&Q"(r), "+&a"(ax)                                                  \
-		        : [s] "q"(b)                                                               \
-		        : "cc");                                                                   \
+			" %[s]\n\tmovw %%ax, %[r]\n\tlahf\n\tseto %%al"                            \
+			: [r] "+&Q"(r), "+&a"(ax)                                                  \
+			: [s] "q"(b)                                                               \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return r;                                                                          \
 	}
@@ -144,10 +144,10 @@ static int divide_error(struct vcpu *v)
 		uint64_t ax = alu_ax(*fl);                                                         \
                                                                                                    \
 		__asm__("addb $0x7f, %%al\n\tsahf\n\tmov %[l], %%" areg "\n\t" #insn               \
-		        " %[s]\n\tmov %%" areg ", %[l]\n\tlahf\n\tseto %%al"                       \
-		        : [l] "+&r"(l), "+&d"(h), "+&a"(ax)                                        \
-		        : [s] "r"(b)                                                               \
-		        : "cc");                                                                   \
+			" %[s]\n\tmov %%" areg ", %[l]\n\tlahf\n\tseto %%al"                       \
+			: [l] "+&r"(l), "+&d"(h), "+&a"(ax)                                        \
+			: [s] "r"(b)                                                               \
+			: "cc");                                                                   \
 		*lo = l;                                                                           \
 		*hi = h;                                                                           \
 		*fl = alu_merge(*fl, (uint16_t)ax, X86_FL_ARITH);                                  \
@@ -166,10 +166,10 @@ DIV_SIZE(idiv, uint64_t, 8, "rax")
 		uint16_t ax = alu_ax(*fl);                                                         \
                                                                                                    \
 		__asm__("addb $0x7f, %%al\n\tsahf\n\tmovw %[r], %%ax\n\t" #insn                    \
-		        " %[s]\n\tmovw %%ax, %[r]\n\tlahf\n\tseto %%al"                            \
-		        : [r] "+&r"(a), "+&a"(ax)                                                  \
-		        : [s] "q"(b)                                                               \
-		        : "cc");                                                                   \
+			" %[s]\n\tmovw %%ax, %[r]\n\tlahf\n\tseto %%al"                            \
+			: [r] "+&r"(a), "+&a"(ax)                                                  \
+			: [s] "q"(b)                                                               \
+			: "cc");                                                                   \
 		*fl = alu_merge(*fl, ax, X86_FL_ARITH);                                            \
 		return a;                                                                          \
 	}

@@ -121,7 +121,8 @@ static int outs_one(struct vcpu *v, const struct x86_insn *i, unsigned port, uns
 	uint64_t val;
 	gva_t lin;
 
-	if (interp_linear(v, i->seg, v->s->gpr[X86_RSI] & addr_mask(i), size, X86_ACC_R, &lin) < 0 ||
+	if (interp_linear(v, i->seg, v->s->gpr[X86_RSI] & addr_mask(i), size, X86_ACC_R, &lin) <
+		    0 ||
 	    interp_load(v, lin, size, &val) < 0)
 		return -1;
 	port_out(v, port, size, val);
@@ -138,8 +139,8 @@ static bool event_waits(struct vcpu *v)
 }
 
 static int io_string(struct vcpu *v, const struct x86_insn *i,
-                     int (*one)(struct vcpu *, const struct x86_insn *, unsigned, unsigned),
-                     unsigned byte_opcode)
+		     int (*one)(struct vcpu *, const struct x86_insn *, unsigned, unsigned),
+		     unsigned byte_opcode)
 {
 	struct x86_state *s = v->s;
 	const unsigned size = i->opcode == byte_opcode ? 1 : i->opsize == 2 ? 2 : 4;

@@ -20,7 +20,7 @@ static inline void advance(struct vcpu *v, const struct x86_insn *i, unsigned re
 }
 
 static inline int linear(struct vcpu *v, const struct x86_insn *i, unsigned reg, unsigned size,
-                         unsigned acc, gva_t *lin)
+			 unsigned acc, gva_t *lin)
 {
 	unsigned seg = reg == X86_RDI ? X86_ES : i->seg;
 
@@ -102,7 +102,7 @@ static int one(struct vcpu *v, const struct x86_insn *i)
 
 /* Elements from reg's offset on that stay in its page and below the end of the address size. */
 static uint64_t room(const struct vcpu *v, const struct x86_insn *i, gva_t lin, unsigned reg,
-                     uint64_t n)
+		     uint64_t n)
 {
 	uint64_t mask = int_mask(i->addrsize), off = v->s->gpr[reg] & mask;
 	uint64_t page = (4096 - (lin & 0xfff)) / i->opsize, end = (mask - off) / i->opsize;
@@ -112,7 +112,8 @@ static uint64_t room(const struct vcpu *v, const struct x86_insn *i, gva_t lin, 
 }
 
 /* Host pointer to up to *n elements at reg, *n cut to what it reaches; NULL: go element by element. */
-static void *chunk(struct vcpu *v, const struct x86_insn *i, unsigned reg, unsigned acc, uint64_t *n)
+static void *chunk(struct vcpu *v, const struct x86_insn *i, unsigned reg, unsigned acc,
+		   uint64_t *n)
 {
 	struct interp *it = interp_of(v);
 	gva_t lin, again;
@@ -130,34 +131,20 @@ static void *chunk(struct vcpu *v, const struct x86_insn *i, unsigned reg, unsig
 static void host_movs(void *d, const void *src, uint64_t n, unsigned size)
 {
 	switch (size) {
-	case 1:
-		__asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
-		break;
-	case 2:
-		__asm__ volatile("rep movsw" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
-		break;
-	case 4:
-		__asm__ volatile("rep movsl" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
-		break;
-	default:
-		__asm__ volatile("rep movsq" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
+	case 1: __asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory"); break;
+	case 2: __asm__ volatile("rep movsw" : "+D"(d), "+S"(src), "+c"(n) : : "memory"); break;
+	case 4: __asm__ volatile("rep movsl" : "+D"(d), "+S"(src), "+c"(n) : : "memory"); break;
+	default: __asm__ volatile("rep movsq" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
 	}
 }
 
 static void host_stos(void *d, uint64_t val, uint64_t n, unsigned size)
 {
 	switch (size) {
-	case 1:
-		__asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(val) : "memory");
-		break;
-	case 2:
-		__asm__ volatile("rep stosw" : "+D"(d), "+c"(n) : "a"(val) : "memory");
-		break;
-	case 4:
-		__asm__ volatile("rep stosl" : "+D"(d), "+c"(n) : "a"(val) : "memory");
-		break;
-	default:
-		__asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(val) : "memory");
+	case 1: __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(val) : "memory"); break;
+	case 2: __asm__ volatile("rep stosw" : "+D"(d), "+c"(n) : "a"(val) : "memory"); break;
+	case 4: __asm__ volatile("rep stosl" : "+D"(d), "+c"(n) : "a"(val) : "memory"); break;
+	default: __asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(val) : "memory");
 	}
 }
 
@@ -167,7 +154,8 @@ static uint64_t many(struct vcpu *v, const struct x86_insn *i, uint64_t n)
 	const void *src = NULL;
 	void *d;
 
-	if ((i->id != X86_ID_MOVS && i->id != X86_ID_STOS) || (v->s->rflags & (X86_FL_DF | X86_FL_TF)))
+	if ((i->id != X86_ID_MOVS && i->id != X86_ID_STOS) ||
+	    (v->s->rflags & (X86_FL_DF | X86_FL_TF)))
 		return 0;
 	if (i->id == X86_ID_MOVS) {
 		src = chunk(v, i, X86_RSI, X86_ACC_R, &n);

@@ -41,23 +41,12 @@ static int read_cr(struct vcpu *v, unsigned cr, uint64_t *val)
 	const struct x86_state *s = v->s;
 
 	switch (cr) {
-	case 0:
-		*val = s->cr0;
-		return 0;
-	case 2:
-		*val = s->cr2;
-		return 0;
-	case 3:
-		*val = s->cr3;
-		return 0;
-	case 4:
-		*val = s->cr4;
-		return 0;
-	case 8:
-		*val = v->io->get_tpr(v->io->opaque, v);
-		return 0;
-	default:
-		return interp_ud(v);
+	case 0: *val = s->cr0; return 0;
+	case 2: *val = s->cr2; return 0;
+	case 3: *val = s->cr3; return 0;
+	case 4: *val = s->cr4; return 0;
+	case 8: *val = v->io->get_tpr(v->io->opaque, v); return 0;
+	default: return interp_ud(v);
 	}
 }
 
@@ -70,7 +59,8 @@ static int exec_mov_cr(struct vcpu *v, const struct x86_insn *i)
 	if (need_cpl0(v) < 0)
 		return -1;
 	if (i->op[0].kind == OPK_CR)
-		return interp_write_cr(v, i->op[0].reg, interp_get_gpr(s, i->op[1].reg, false, size));
+		return interp_write_cr(v, i->op[0].reg,
+				       interp_get_gpr(s, i->op[1].reg, false, size));
 	if (read_cr(v, i->op[1].reg, &val) < 0)
 		return -1;
 	interp_set_gpr(s, i->op[0].reg, false, size, val);
@@ -348,7 +338,7 @@ static int exec_cpuid(struct vcpu *v, const struct x86_insn *i)
 
 	(void)i;
 	x86_cpuid_query(v->cpuid, s, v->apic_id, (uint32_t)s->gpr[X86_RAX],
-	                (uint32_t)s->gpr[X86_RCX], r);
+			(uint32_t)s->gpr[X86_RCX], r);
 	s->gpr[X86_RAX] = r[0];
 	s->gpr[X86_RBX] = r[1];
 	s->gpr[X86_RCX] = r[2];
@@ -383,8 +373,8 @@ static int exec_xsetbv(struct vcpu *v, const struct x86_insn *i)
 		return interp_ud(v);
 	if (need_cpl0(v) < 0)
 		return -1;
-	if ((uint32_t)s->gpr[X86_RCX] != 0 || !(val & X86_XCR0_X87) || (val & ~v->cpuid->xcr0_mask) ||
-	    ((val & X86_XCR0_AVX) && !(val & X86_XCR0_SSE)))
+	if ((uint32_t)s->gpr[X86_RCX] != 0 || !(val & X86_XCR0_X87) ||
+	    (val & ~v->cpuid->xcr0_mask) || ((val & X86_XCR0_AVX) && !(val & X86_XCR0_SSE)))
 		return interp_gp0(v);
 	s->xcr0 = val;
 	return 0;
@@ -404,7 +394,7 @@ static int exec_rdbase(struct vcpu *v, const struct x86_insn *i)
 	if (fsgs_allowed(v) < 0)
 		return -1;
 	interp_set_gpr(s, i->op[0].reg, false, i->op[0].size,
-	               s->seg[i->id == X86_ID_RDFSBASE ? X86_FS : X86_GS].base);
+		       s->seg[i->id == X86_ID_RDFSBASE ? X86_FS : X86_GS].base);
 	return 0;
 }
 

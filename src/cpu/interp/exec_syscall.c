@@ -8,15 +8,18 @@
 /* Flat segments as these instructions load them, without looking at a table. */
 static void flat_code(struct x86_state *s, uint16_t sel, unsigned cpl, bool code64)
 {
-	s->seg[X86_CS] = (struct x86_seg){ .sel = sel, .limit = UINT32_MAX,
-		.attr = (uint16_t)(0x809b | (cpl << 5) | (code64 ? X86_SEG_L : X86_SEG_DB)) };
+	s->seg[X86_CS] = (struct x86_seg){ .sel = sel,
+					   .limit = UINT32_MAX,
+					   .attr = (uint16_t)(0x809b | (cpl << 5) |
+							      (code64 ? X86_SEG_L : X86_SEG_DB)) };
 	s->cpl = (uint8_t)cpl;
 }
 
 static void flat_stack(struct x86_state *s, uint16_t sel, unsigned cpl)
 {
-	s->seg[X86_SS] = (struct x86_seg){ .sel = sel, .limit = UINT32_MAX,
-		.attr = (uint16_t)(0xc093 | (cpl << 5)) };
+	s->seg[X86_SS] = (struct x86_seg){ .sel = sel,
+					   .limit = UINT32_MAX,
+					   .attr = (uint16_t)(0xc093 | (cpl << 5)) };
 }
 
 static bool syscall_exists(const struct vcpu *v)

@@ -15,10 +15,10 @@
  * vector instruction.
  */
 const struct interp_row interp_vec_rows[] = {
-#define X86_ID(name) {X86_ID_##name, interp_vec_exec},
+#define X86_ID(name) { X86_ID_##name, interp_vec_exec },
 #include "x86/insn_ids.def"
 #undef X86_ID
-	{X86_ID_INVALID, NULL},
+	{ X86_ID_INVALID, NULL },
 };
 
 int interp_vec_open(struct vcpu *v)
@@ -125,7 +125,8 @@ static void backup_put(const struct vec_backup *b, struct x86_state *s)
 }
 
 /* Runs the thunk with the given MXCSR; returns the resulting one. The image's own is left as it was. */
-static uint32_t run_mxcsr(struct vec_unit *u, const struct thunk *t, struct x86_state *s, uint32_t in)
+static uint32_t run_mxcsr(struct vec_unit *u, const struct thunk *t, struct x86_state *s,
+			  uint32_t in)
 {
 	if (!(t->plan.flags & TP_FX)) {
 		u->blk.mxcsr_in = in;
@@ -155,7 +156,8 @@ static int raise_xm(struct vcpu *v, const struct vec_backup *b, uint32_t mxcsr)
 }
 
 /* VCVTPS2PH ignores flush-to-zero; a denormal half among its results is its tininess. */
-static uint32_t half_is_tiny(const struct vec_unit *u, const struct thunk *t, const struct x86_state *s)
+static uint32_t half_is_tiny(const struct vec_unit *u, const struct thunk *t,
+			     const struct x86_state *s)
 {
 	const struct thunk_plan *p = &t->plan;
 	const uint8_t *r = u->blk.buf;
@@ -223,7 +225,7 @@ static bool is_aligned_move(const struct x86_insn *i)
 	if (i->map == 2)
 		return i->opcode == 0x2a;
 	return i->map == 1 && (i->opcode == 0x28 || i->opcode == 0x29 || i->opcode == 0x2b ||
-	                       i->opcode == 0x6f || i->opcode == 0x7f || i->opcode == 0xe7);
+			       i->opcode == 0x6f || i->opcode == 0x7f || i->opcode == 0xe7);
 }
 
 static int check_alignment(struct vcpu *v, const struct x86_insn *i, gva_t lin, unsigned size)

@@ -62,7 +62,7 @@ static uint64_t mem_offset(struct vcpu *v, const struct x86_insn *i)
 }
 
 static int element_linear(struct vcpu *v, const struct x86_insn *i, uint64_t off, unsigned size,
-                          unsigned acc, gva_t *lin)
+			  unsigned acc, gva_t *lin)
 {
 	return interp_linear(v, i->seg, truncate_addr(i, off), size, acc, lin);
 }
@@ -77,7 +77,7 @@ static unsigned mask_size(const struct x86_insn *i)
 int vec_maskload(struct vcpu *v, const struct x86_insn *i)
 {
 	unsigned size = mask_size(i), n = (i->vex_l ? 32 : 16) / size;
-	uint8_t mask[32], out[32] = {0};
+	uint8_t mask[32], out[32] = { 0 };
 	gva_t lin;
 	if (enter(v, i))
 		return -1;
@@ -98,7 +98,7 @@ int vec_maskload(struct vcpu *v, const struct x86_insn *i)
 
 /* Faults that the stores would meet, before the first byte is written. */
 static int probe_masked(struct vcpu *v, const struct x86_insn *i, uint64_t off, const uint8_t *mask,
-                        unsigned size, unsigned n)
+			unsigned size, unsigned n)
 {
 	uint64_t page = 1; /* no page's address */
 	gva_t lin;
@@ -122,7 +122,7 @@ static int probe_masked(struct vcpu *v, const struct x86_insn *i, uint64_t off, 
 
 /* Stores the elements of data whose mask bit is set. */
 static int store_masked(struct vcpu *v, const struct x86_insn *i, uint64_t off, const uint8_t *data,
-                        const uint8_t *mask, unsigned size, unsigned n)
+			const uint8_t *mask, unsigned size, unsigned n)
 {
 	gva_t lin;
 	if (probe_masked(v, i, off, mask, size, n))
@@ -178,7 +178,7 @@ int vec_maskmov(struct vcpu *v, const struct x86_insn *i)
 
 struct gather {
 	unsigned esize, isize; /* element and index, bytes */
-	unsigned n;            /* elements */
+	unsigned n;	       /* elements */
 	unsigned dst, msk, idx;
 	uint64_t base;
 };
@@ -209,7 +209,7 @@ static uint64_t gather_index(const uint8_t *idx, unsigned size, unsigned k)
 
 /* Elements in order; each one done clears its mask element, so a fault restarts where it stopped. */
 static int gather_elements(struct vcpu *v, const struct x86_insn *i, const struct gather *g,
-                           uint8_t *dst, uint8_t *mask, const uint8_t *idx)
+			   uint8_t *dst, uint8_t *mask, const uint8_t *idx)
 {
 	for (unsigned k = 0; k < g->n; k++) {
 		uint64_t off = g->base + (gather_index(idx, g->isize, k) << i->scale);
@@ -251,8 +251,8 @@ int vec_gather(struct vcpu *v, const struct x86_insn *i)
 
 /* ---- what is executed in C ---- */
 
-#define SPECIAL(fn)                                       \
-	static const struct thunk t = {.special = (fn)}; \
+#define SPECIAL(fn)                                                                                \
+	static const struct thunk t = { .special = (fn) };                                         \
 	return &t
 
 static const struct thunk *special_map0(const struct x86_insn *i)
@@ -265,13 +265,25 @@ static const struct thunk *special_map0(const struct x86_insn *i)
 static const struct thunk *special_ae(const struct x86_insn *i)
 {
 	switch ((i->modrm >> 3) & 7) {
-	case 0: { SPECIAL(xsave_fxsave); }
-	case 1: { SPECIAL(xsave_fxrstor); }
-	case 2: { SPECIAL(xsave_ldmxcsr); }
-	case 3: { SPECIAL(xsave_stmxcsr); }
+	case 0: {
+		SPECIAL(xsave_fxsave);
+	}
+	case 1: {
+		SPECIAL(xsave_fxrstor);
+	}
+	case 2: {
+		SPECIAL(xsave_ldmxcsr);
+	}
+	case 3: {
+		SPECIAL(xsave_stmxcsr);
+	}
 	case 4:
-	case 6: { SPECIAL(xsave_xsave); }
-	case 5: { SPECIAL(xsave_xrstor); }
+	case 6: {
+		SPECIAL(xsave_xsave);
+	}
+	case 5: {
+		SPECIAL(xsave_xrstor);
+	}
 	default: return NULL;
 	}
 }
@@ -279,9 +291,13 @@ static const struct thunk *special_ae(const struct x86_insn *i)
 static const struct thunk *special_c7(const struct x86_insn *i)
 {
 	switch ((i->modrm >> 3) & 7) {
-	case 3: { SPECIAL(xsave_xrstors); }
+	case 3: {
+		SPECIAL(xsave_xrstors);
+	}
 	case 4:
-	case 5: { SPECIAL(xsave_xsavec); }
+	case 5: {
+		SPECIAL(xsave_xsavec);
+	}
 	default: return NULL;
 	}
 }
@@ -292,8 +308,12 @@ static const struct thunk *special_map1(const struct x86_insn *i)
 		return special_ae(i);
 	if (i->opcode == 0xc7 && i->has_mem)
 		return special_c7(i);
-	if (i->opcode == 0xf7) { SPECIAL(vec_maskmov); }
-	if (i->opcode == 0x77 && i->vex) { SPECIAL(vec_zero); }
+	if (i->opcode == 0xf7) {
+		SPECIAL(vec_maskmov);
+	}
+	if (i->opcode == 0x77 && i->vex) {
+		SPECIAL(vec_zero);
+	}
 	return NULL;
 }
 
@@ -302,9 +322,22 @@ static const struct thunk *special_map2(const struct x86_insn *i)
 	if (!i->vex)
 		return NULL;
 	switch (i->opcode) {
-	case 0x2c: case 0x2d: case 0x8c: { SPECIAL(vec_maskload); }
-	case 0x2e: case 0x2f: case 0x8e: { SPECIAL(vec_maskstore); }
-	case 0x90: case 0x91: case 0x92: case 0x93: { SPECIAL(vec_gather); }
+	case 0x2c:
+	case 0x2d:
+	case 0x8c: {
+		SPECIAL(vec_maskload);
+	}
+	case 0x2e:
+	case 0x2f:
+	case 0x8e: {
+		SPECIAL(vec_maskstore);
+	}
+	case 0x90:
+	case 0x91:
+	case 0x92:
+	case 0x93: {
+		SPECIAL(vec_gather);
+	}
 	default: return NULL;
 	}
 }

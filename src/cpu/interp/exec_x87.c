@@ -21,7 +21,7 @@ struct x87_ptrs {
 
 static struct x87_ptrs ptrs_get(const struct x86_state *s)
 {
-	return (struct x87_ptrs){xs_get16(s, XS_FOP), xs_get64(s, XS_FIP), xs_get64(s, XS_FDP)};
+	return (struct x87_ptrs){ xs_get16(s, XS_FOP), xs_get64(s, XS_FIP), xs_get64(s, XS_FDP) };
 }
 
 static void ptrs_set(struct x86_state *s, const struct x87_ptrs *p)
@@ -150,7 +150,7 @@ static struct x87_ptrs env_load(const struct x86_state *s, const uint8_t *b, boo
 {
 	unsigned step = wide ? 4 : 2;
 	const uint8_t *f = b + 3 * step;
-	struct x87_ptrs p = {0, get16(f), get16(f + 2 * step)};
+	struct x87_ptrs p = { 0, get16(f), get16(f + 2 * step) };
 	if (real_format(s)) {
 		p.fop = get16(f + step) & 0x7ff;
 		p.fip |= (uint64_t)(get16(f + step) >> 12) << 16;
@@ -173,7 +173,7 @@ static struct x87_ptrs env_load(const struct x86_state *s, const uint8_t *b, boo
 
 /* Pointers after the instruction: before is what they were, lin the operand's address. */
 static void ptrs_update(struct vcpu *v, const struct x86_insn *i, const struct thunk_plan *p,
-                        const struct x87_ptrs *before, uint64_t ea)
+			const struct x87_ptrs *before, uint64_t ea)
 {
 	static const struct x87_ptrs none;
 	struct x87_ptrs now = *before;
@@ -203,8 +203,8 @@ static bool store_suppressed(const struct x86_state *s, const struct thunk_plan 
 	return !(p->flags & (TP_ENV | TP_NOWAIT)) && (x87_unmasked(s) & 0x1f);
 }
 
-static int store_result(struct vcpu *v, const struct x86_insn *i, const struct thunk_plan *p, gva_t lin,
-                        const struct x87_ptrs *before)
+static int store_result(struct vcpu *v, const struct x86_insn *i, const struct thunk_plan *p,
+			gva_t lin, const struct x87_ptrs *before)
 {
 	struct vec_unit *u = vec_unit_of(v);
 	if (store_suppressed(v->s, p)) /* but it still faults where the real one would */
@@ -229,7 +229,8 @@ static int exec_fpu(struct vcpu *v, const struct x86_insn *i, const struct thunk
 		ea = x86_ea(i, v->s->gpr, v->s->rip + i->len);
 	memcpy(saved, v->s->xsave, sizeof(saved));
 	t->code(u->blk.buf, v->s->xsave);
-	if (p->mem_op != THUNK_NO_OP && (p->mem_access & OPA_W) && store_result(v, i, p, lin, &before)) {
+	if (p->mem_op != THUNK_NO_OP && (p->mem_access & OPA_W) &&
+	    store_result(v, i, p, lin, &before)) {
 		memcpy(v->s->xsave, saved, sizeof(saved));
 		return -1;
 	}

@@ -133,7 +133,8 @@ int xsave_ldmxcsr(struct vcpu *v, const struct x86_insn *i)
 {
 	uint64_t val;
 	gva_t lin;
-	if (vec_gate(v, i) || interp_operand(v, i, 4, X86_ACC_R, &lin) || interp_load(v, lin, 4, &val))
+	if (vec_gate(v, i) || interp_operand(v, i, 4, X86_ACC_R, &lin) ||
+	    interp_load(v, lin, 4, &val))
 		return -1;
 	if (val & ~vec_unit_of(v)->mxcsr_mask)
 		return interp_gp0(v);
@@ -174,7 +175,8 @@ static int xs_enter(struct vcpu *v, const struct x86_insn *i, unsigned acc, gva_
 }
 
 /* Writes the components of `parts`, and MXCSR beside them if asked. */
-static int write_parts(struct vcpu *v, const struct x86_insn *i, gva_t lin, uint64_t parts, bool mxcsr)
+static int write_parts(struct vcpu *v, const struct x86_insn *i, gva_t lin, uint64_t parts,
+		       bool mxcsr)
 {
 	uint8_t img[32];
 	const uint8_t *x = v->s->xsave;
@@ -218,7 +220,7 @@ int xsave_xsavec(struct vcpu *v, const struct x86_insn *i)
 	if (xs_enter(v, i, X86_ACC_W, &lin))
 		return -1;
 	uint64_t rfbm = requested(v), bv = rfbm & interp_xinuse(v);
-	uint64_t head[2] = {bv, rfbm | XCOMP_COMPACT};
+	uint64_t head[2] = { bv, rfbm | XCOMP_COMPACT };
 	if (write_parts(v, i, lin, bv, bv & X86_XCR0_SSE))
 		return -1;
 	return interp_lin_write(v, lin + XS_BV, head, sizeof(head), X86_ACC_W);
@@ -257,7 +259,8 @@ static uint32_t new_mxcsr(const struct xrstor *x, bool *have)
 	return img32(x->img, XS_MXCSR);
 }
 
-static void load_vec(struct x86_state *s, const struct xrstor *x, uint64_t part, unsigned off, unsigned n)
+static void load_vec(struct x86_state *s, const struct xrstor *x, uint64_t part, unsigned off,
+		     unsigned n)
 {
 	if (!(x->rfbm & part))
 		return;

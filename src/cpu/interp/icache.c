@@ -18,7 +18,7 @@
 
 #define IC_BYTES_MAX (64 * MiB)
 #define IC_HOLE (4 * GiB) /* RAM may lie this much higher than its size says */
-#define IC_RUN_MAX 24u    /* instructions decoded ahead */
+#define IC_RUN_MAX 24u	  /* instructions decoded ahead */
 
 /* What the vCPUs of one memory map share. */
 struct ic_share {
@@ -208,7 +208,7 @@ static void page_drop(struct interp_icache *ic, gpa_t gpa, uint64_t lines)
 	}
 	if (!left && !ic->bit_shared && (gpa >> 12) < ic->share->pages)
 		__atomic_and_fetch(&ic->share->flag[gpa >> 12], (uint8_t)~ic->bit,
-		                   __ATOMIC_SEQ_CST);
+				   __ATOMIC_SEQ_CST);
 }
 
 static void cache_drop_all(struct interp_icache *ic)
@@ -233,7 +233,7 @@ static void flag_set(struct interp_icache *ic, gpa_t gpa)
 
 /* The page of code at gpa, made if need be. NULL: no memory, or out of what the flags cover. */
 static struct ic_page *page_get(struct interp_icache *ic, gpa_t gpa, const uint8_t *host,
-                                enum x86_mode mode)
+				enum x86_mode mode)
 {
 	struct ic_page **head = &ic->hash[page_hash(gpa, mode)], *p;
 

@@ -13,10 +13,10 @@
 
 struct ic_entry {
 	struct x86_insn insn;
-	interp_handler fn;   /* what the run loop calls: real, or a check that calls it */
+	interp_handler fn; /* what the run loop calls: real, or a check that calls it */
 	interp_handler real;
-	uint8_t last;        /* the entry behind this one is not its successor */
-	uint8_t special;     /* may change modes, halt, inhibit interrupts: full look afterwards */
+	uint8_t last;	 /* the entry behind this one is not its successor */
+	uint8_t special; /* may change modes, halt, inhibit interrupts: full look afterwards */
 };
 
 #define IC_CHUNK 32u
@@ -27,10 +27,10 @@ struct ic_chunk {
 struct ic_page {
 	gpa_t gpa;
 	enum x86_mode mode;
-	const uint8_t *host;       /* the page's bytes */
-	uint64_t lines;            /* 64-byte lines that decoded instructions touch */
+	const uint8_t *host;	   /* the page's bytes */
+	uint64_t lines;		   /* 64-byte lines that decoded instructions touch */
 	struct ic_page *hash_next; /* or the next of the stale ones */
-	unsigned used;             /* entries handed out, 1-based numbers in at[] */
+	unsigned used;		   /* entries handed out, 1-based numbers in at[] */
 	uint16_t at[4096];
 	struct ic_chunk *chunk[4096 / IC_CHUNK + 1];
 };
@@ -58,9 +58,9 @@ struct ic_cross {
 struct ic_share;
 
 struct interp_icache {
-	bool changed;  /* entries in use may be stale: leave the run */
-	bool verify;   /* RAM may change without our knowing (another engine's stores): compare bytes */
-	unsigned gen;  /* of the map's entries, as it stands in tags */
+	bool changed; /* entries in use may be stale: leave the run */
+	bool verify; /* RAM may change without our knowing (another engine's stores): compare bytes */
+	unsigned gen; /* of the map's entries, as it stands in tags */
 	struct ic_map map[IC_MAPS];
 	struct ic_page *hash[IC_HASH];
 	struct ic_page *stale;
@@ -70,7 +70,7 @@ struct interp_icache {
 
 	struct ic_share *share;
 	struct interp_icache *next; /* in the share, under its lock */
-	unsigned bit;               /* ours in the flag bytes */
+	unsigned bit;		    /* ours in the flag bytes */
 	bool bit_shared;
 	/* under the share's lock; inbox_set is also polled without */
 	atomic_uint inbox_set;
@@ -99,7 +99,7 @@ static inline struct ic_entry *ic_page_entry(const struct ic_page *p, unsigned n
 }
 
 static inline uint64_t ic_tag(const struct interp_icache *ic, const struct x86_state *s, gva_t lin,
-                              enum x86_mode mode)
+			      enum x86_mode mode)
 {
 	return (lin & ~0xfffull) | ic->gen | (s->cpl == 3 ? IC_TAG_USER : 0) | (unsigned)mode;
 }

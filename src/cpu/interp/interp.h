@@ -10,10 +10,10 @@
 #include "x86/paging.h"
 
 enum interp_result {
-	INTERP_OK,       /* the instruction retired, or an exception was delivered to the guest */
-	INTERP_HLT,      /* HLT retired: s->mp_state is X86_MP_HALTED */
+	INTERP_OK,	 /* the instruction retired, or an exception was delivered to the guest */
+	INTERP_HLT,	 /* HLT retired: s->mp_state is X86_MP_HALTED */
 	INTERP_SHUTDOWN, /* triple fault */
-	INTERP_STOP,     /* nothing more to do now: a repeat instruction was interrupted at an iteration
+	INTERP_STOP, /* nothing more to do now: a repeat instruction was interrupted at an iteration
 	                    boundary because v->irq_hint or kick_pending is set */
 };
 
@@ -47,7 +47,8 @@ enum interp_result interp_raise_pf(struct vcpu *v, gva_t va, uint32_t error);
  * as an access of kind `acc` (X86_ACC_*) does. *xl describes the mapping. Returns NULL with *pf_error set
  * for a page fault, or NULL with *pf_error == 0 where it is not RAM (MMIO, ROM write, nothing).
  */
-uint8_t *interp_resolve(struct vcpu *v, gva_t va, unsigned acc, struct x86_xlat *xl, uint32_t *pf_error);
+uint8_t *interp_resolve(struct vcpu *v, gva_t va, unsigned acc, struct x86_xlat *xl,
+			uint32_t *pf_error);
 
 /* Copies code bytes at linear address va; stops short at a page that cannot be fetched. Returns the number of
  * bytes (0: *pf_error is the #PF code). Does not deliver anything. */

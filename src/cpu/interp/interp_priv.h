@@ -19,28 +19,37 @@ struct interp_fault_info {
 	gva_t cr2; /* for #PF */
 };
 
-struct interp_tlb;   /* mem.c */
+struct interp_tlb;    /* mem.c */
 struct interp_icache; /* icache.c: decoded instructions by physical page */
 
 struct interp {
-	uint64_t next_rip;  /* where execution goes on when the handler returns 0 */
+	uint64_t next_rip; /* where execution goes on when the handler returns 0 */
 	struct interp_fault_info fault;
-	bool shadow_next;   /* the handler executed STI (IF was 0) or MOV/POP SS: block the next boundary */
-	bool halted;        /* the handler executed HLT */
-	bool interrupted;   /* a repeat string instruction stopped between iterations; next_rip is its own */
+	bool shadow_next; /* the handler executed STI (IF was 0) or MOV/POP SS: block the next boundary */
+	bool halted; /* the handler executed HLT */
+	bool interrupted; /* a repeat string instruction stopped between iterations; next_rip is its own */
 	bool shutdown;
 	struct interp_tlb *tlb;
 	struct interp_icache *icache;
-	void *vec;          /* vector unit's private data (native thunks) */
+	void *vec;				  /* vector unit's private data (native thunks) */
 	uint64_t kvm_system_time, kvm_wall_clock; /* kvmclock MSRs (msr.c) */
 };
 
-static inline struct interp *interp_of(struct vcpu *v) { return v->interp; }
+static inline struct interp *interp_of(struct vcpu *v)
+{
+	return v->interp;
+}
 
 /* Records a fault to be delivered; returns -1 for `return interp_fault(...)`. */
 int interp_fault(struct vcpu *v, unsigned vec, bool has_error, uint32_t error);
-static inline int interp_gp0(struct vcpu *v) { return interp_fault(v, X86_EX_GP, true, 0); }
-static inline int interp_ud(struct vcpu *v) { return interp_fault(v, X86_EX_UD, false, 0); }
+static inline int interp_gp0(struct vcpu *v)
+{
+	return interp_fault(v, X86_EX_GP, true, 0);
+}
+static inline int interp_ud(struct vcpu *v)
+{
+	return interp_fault(v, X86_EX_UD, false, 0);
+}
 int interp_fault_pf(struct vcpu *v, gva_t va, uint32_t error);
 
 /* ---- memory (mem.c, segment.c) ---- */
@@ -49,14 +58,17 @@ int interp_fault_pf(struct vcpu *v, gva_t va, uint32_t error);
  * Segment check: offset `off` of `size` bytes in segment seg for acc (X86_ACC_R/W) → linear address.
  * Limits, types, canonical form; #GP or #SS. In 64-bit mode only FS/GS bases count.
  */
-int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc, gva_t *lin) MUST_CHECK;
+int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc,
+		  gva_t *lin) MUST_CHECK;
 /* Address of the instruction's memory operand, checked for its first `size` bytes. */
-int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc, gva_t *lin) MUST_CHECK;
+int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc,
+		   gva_t *lin) MUST_CHECK;
 
 /* Access at a linear address, any size up to 4096, page crossing handled (both pages are checked before the
  * first byte is written). User privilege is taken from CPL unless acc has X86_ACC_IMPLICIT. MMIO goes to the map. */
 int interp_lin_read(struct vcpu *v, gva_t lin, void *buf, unsigned n, unsigned acc) MUST_CHECK;
-int interp_lin_write(struct vcpu *v, gva_t lin, const void *buf, unsigned n, unsigned acc) MUST_CHECK;
+int interp_lin_write(struct vcpu *v, gva_t lin, const void *buf, unsigned n,
+		     unsigned acc) MUST_CHECK;
 /* Fast forms for 1, 2, 4, 8 bytes (inline TLB hit inside). */
 int interp_load(struct vcpu *v, gva_t lin, unsigned size, uint64_t *val) MUST_CHECK;
 int interp_store(struct vcpu *v, gva_t lin, unsigned size, uint64_t val) MUST_CHECK;
@@ -90,14 +102,16 @@ void interp_icache_flush(struct vcpu *v);
 void interp_icache_flush_page(struct vcpu *v, gva_t va);
 
 /* ---- registers (inline: hot) ---- */
-static inline uint64_t interp_get_gpr(const struct x86_state *s, unsigned reg, bool high8, unsigned size)
+static inline uint64_t interp_get_gpr(const struct x86_state *s, unsigned reg, bool high8,
+				      unsigned size)
 {
 	uint64_t r = s->gpr[reg];
 	if (high8)
 		return (r >> 8) & 0xff;
 	return size == 8 ? r : r & ((1ull << (size * 8)) - 1);
 }
-static inline void interp_set_gpr(struct x86_state *s, unsigned reg, bool high8, unsigned size, uint64_t val)
+static inline void interp_set_gpr(struct x86_state *s, unsigned reg, bool high8, unsigned size,
+				  uint64_t val)
 {
 	if (high8)
 		s->gpr[reg] = (s->gpr[reg] & ~0xff00ull) | ((val & 0xff) << 8);
@@ -118,10 +132,13 @@ struct interp_row {
 	interp_handler fn;
 };
 /* Each ends with { X86_ID_INVALID, NULL }. */
-extern const struct interp_row interp_int_rows[];    /* exec_int*.c: arithmetic, moves, bits, near control flow */
+extern const struct interp_row
+	interp_int_rows[]; /* exec_int*.c: arithmetic, moves, bits, near control flow */
 extern const struct interp_row interp_string_rows[]; /* exec_string.c */
-extern const struct interp_row interp_sys_rows[];    /* exec_sys*.c: system, segments, far transfers, I/O */
-extern const struct interp_row interp_vec_rows[];    /* exec_vec.c, exec_x87.c: x87, MMX, SSE, AVX, XSAVE family */
+extern const struct interp_row
+	interp_sys_rows[]; /* exec_sys*.c: system, segments, far transfers, I/O */
+extern const struct interp_row
+	interp_vec_rows[]; /* exec_vec.c, exec_x87.c: x87, MMX, SSE, AVX, XSAVE family */
 
 /* Vector unit set-up (exec_vec.c). */
 int interp_vec_open(struct vcpu *v) MUST_CHECK;

@@ -22,9 +22,9 @@ enum view { VIEW_SUP, VIEW_SUP_AC, VIEW_USER, VIEW_COUNT };
 #define PERM(acc) (1u << ((acc)&3u))
 
 struct tlb_entry {
-	uint64_t page; /* linear address of the page */
-	uint8_t *host; /* its first byte in the host, or NULL: through the memory map */
-	gpa_t gpa;     /* its first byte in guest-physical space */
+	uint64_t page;	     /* linear address of the page */
+	uint8_t *host;	     /* its first byte in the host, or NULL: through the memory map */
+	gpa_t gpa;	     /* its first byte in guest-physical space */
 	const uint8_t *code; /* non-zero: decoded instructions of the page are cached */
 	uint32_t gen;
 	uint32_t perm;
@@ -32,9 +32,9 @@ struct tlb_entry {
 
 struct interp_tlb {
 	struct tlb_entry e[VIEW_COUNT][TLB_SIZE];
-	uint32_t gen;        /* of the current PCID's pages */
+	uint32_t gen;	     /* of the current PCID's pages */
 	uint32_t global_gen; /* of global pages */
-	uint32_t floor;      /* numbers below it are dead */
+	uint32_t floor;	     /* numbers below it are dead */
 	uint32_t next;
 	uint32_t pcid_gen[PCID_COUNT];
 	/* Where large pages were seen, by address half: INVLPG in there flushes everything. */
@@ -71,9 +71,9 @@ static bool walk_cmpxchg(void *opaque, gpa_t a, unsigned size, uint64_t old_val,
 		v->hooks.entry_marked(v, a, size);
 	if (size == 8)
 		return __atomic_compare_exchange_n((uint64_t *)(void *)p, &old_val, new_val, false,
-		                                   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	return __atomic_compare_exchange_n((uint32_t *)(void *)p, &old32, (uint32_t)new_val, false,
-	                                   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 /* ---- generations ---- */
@@ -227,7 +227,7 @@ static inline struct tlb_entry *slot(struct interp_tlb *t, enum view w, gva_t li
 }
 
 static inline bool hit(const struct interp_tlb *t, const struct tlb_entry *e, gva_t lin,
-                       unsigned acc)
+		       unsigned acc)
 {
 	return e->page == (lin & ~PAGE_MASK) && (e->perm & PERM(acc)) &&
 	       (e->gen == t->gen || e->gen == t->global_gen);
@@ -255,7 +255,7 @@ static uint8_t *host_page(const struct vcpu *v, gpa_t page, bool *ro)
 
 /* Rights an entry may carry beyond those just walked for: a dirty, writable page takes writes. */
 static unsigned more_rights(const struct x86_state *s, const struct x86_xlat *xl, unsigned acc,
-                            enum view w)
+			    enum view w)
 {
 	unsigned perm = PERM(acc);
 
@@ -267,7 +267,7 @@ static unsigned more_rights(const struct x86_state *s, const struct x86_xlat *xl
 }
 
 static struct tlb_entry *fill(struct vcpu *v, gva_t lin, unsigned acc, enum view w,
-                              struct x86_xlat *xl, uint32_t *pf_error)
+			      struct x86_xlat *xl, uint32_t *pf_error)
 {
 	struct interp_tlb *t = interp_of(v)->tlb;
 	struct tlb_entry *e = slot(t, w, lin);
@@ -286,7 +286,8 @@ static struct tlb_entry *fill(struct vcpu *v, gva_t lin, unsigned acc, enum view
 	n.gen = xl->global ? t->global_gen : t->gen;
 	n.perm = more_rights(v->s, xl, acc, w);
 	if (n.host != NULL && ro) {
-		n.perm &= ~PERM(X86_ACC_W); /* ROM: reads are direct, writes take the walk each time */
+		n.perm &= ~PERM(
+			X86_ACC_W); /* ROM: reads are direct, writes take the walk each time */
 		if (acc & X86_ACC_W)
 			n.host = NULL;
 	}
@@ -325,7 +326,7 @@ static inline void note_write(struct vcpu *v, const struct tlb_entry *e, unsigne
 }
 
 uint8_t *interp_resolve(struct vcpu *v, gva_t va, unsigned acc, struct x86_xlat *xl,
-                        uint32_t *pf_error)
+			uint32_t *pf_error)
 {
 	const enum view w = acc & X86_ACC_USER ? VIEW_USER : view_of(v->s, acc);
 	struct interp_tlb *t = interp_of(v)->tlb;
@@ -409,7 +410,7 @@ static void mmio_write(struct vcpu *v, gpa_t a, uint64_t val, unsigned size)
 }
 
 static void page_read(struct vcpu *v, const struct tlb_entry *e, unsigned off, uint8_t *buf,
-                      unsigned n)
+		      unsigned n)
 {
 	if (likely(e->host != NULL)) {
 		memcpy(buf, e->host + off, n);
@@ -425,7 +426,7 @@ static void page_read(struct vcpu *v, const struct tlb_entry *e, unsigned off, u
 }
 
 static void page_write(struct vcpu *v, const struct tlb_entry *e, unsigned off, const uint8_t *buf,
-                       unsigned n)
+		       unsigned n)
 {
 	if (likely(e->host != NULL)) {
 		memcpy(e->host + off, buf, n);
@@ -517,17 +518,10 @@ int interp_load(struct vcpu *v, gva_t lin, unsigned size, uint64_t *val)
 		return load_slow(v, lin, size, val);
 	p = e->host + (lin & PAGE_MASK);
 	switch (size) {
-	case 1:
-		*val = __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED);
-		break;
-	case 2:
-		*val = __atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED);
-		break;
-	case 4:
-		*val = __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
-		break;
-	default:
-		*val = __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED);
+	case 1: *val = __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED); break;
+	case 2: *val = __atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED); break;
+	case 4: *val = __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED); break;
+	default: *val = __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED);
 	}
 	return 0;
 }
@@ -553,17 +547,10 @@ int interp_store(struct vcpu *v, gva_t lin, unsigned size, uint64_t val)
 		return store_slow(v, lin, size, val);
 	p = e->host + (lin & PAGE_MASK);
 	switch (size) {
-	case 1:
-		__atomic_store_n((uint8_t *)p, (uint8_t)val, __ATOMIC_RELEASE);
-		break;
-	case 2:
-		__atomic_store_n((uint16_t *)p, (uint16_t)val, __ATOMIC_RELEASE);
-		break;
-	case 4:
-		__atomic_store_n((uint32_t *)p, (uint32_t)val, __ATOMIC_RELEASE);
-		break;
-	default:
-		__atomic_store_n((uint64_t *)p, val, __ATOMIC_RELEASE);
+	case 1: __atomic_store_n((uint8_t *)p, (uint8_t)val, __ATOMIC_RELEASE); break;
+	case 2: __atomic_store_n((uint16_t *)p, (uint16_t)val, __ATOMIC_RELEASE); break;
+	case 4: __atomic_store_n((uint32_t *)p, (uint32_t)val, __ATOMIC_RELEASE); break;
+	default: __atomic_store_n((uint64_t *)p, val, __ATOMIC_RELEASE);
 	}
 	note_write(v, e, (unsigned)(lin & PAGE_MASK), size);
 	return 0;

@@ -8,14 +8,34 @@
 #include "cpu/pvclock.h"
 
 enum {
-	MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a,
-	MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_UCODE_UPDATE = 0x79, MSR_UCODE_REV = 0x8b,
-	MSR_PLATFORM_INFO = 0xce, MSR_MTRR_CAP = 0xfe, MSR_ARCH_CAPABILITIES = 0x10a,
-	MSR_MISC_FEATURES = 0x140, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
-	MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_MISC_ENABLE = 0x1a0, MSR_DEBUGCTL = 0x1d9,
-	MSR_LAST_BRANCH_FROM = 0x1db, MSR_LAST_INT_TO = 0x1de,
-	MSR_MTRR_BASE0 = 0x200, MSR_MTRR_LAST = 0x20f, MSR_PAT = 0x277, MSR_MTRR_DEF_TYPE = 0x2ff,
-	MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC_FIRST = 0x800, MSR_X2APIC_LAST = 0x8ff,
+	MSR_TSC = 0x10,
+	MSR_PLATFORM_ID = 0x17,
+	MSR_APIC_BASE = 0x1b,
+	MSR_EBL_CR_POWERON = 0x2a,
+	MSR_FEATURE_CONTROL = 0x3a,
+	MSR_TSC_ADJUST = 0x3b,
+	MSR_UCODE_UPDATE = 0x79,
+	MSR_UCODE_REV = 0x8b,
+	MSR_PLATFORM_INFO = 0xce,
+	MSR_MTRR_CAP = 0xfe,
+	MSR_ARCH_CAPABILITIES = 0x10a,
+	MSR_MISC_FEATURES = 0x140,
+	MSR_SYSENTER_CS = 0x174,
+	MSR_SYSENTER_ESP,
+	MSR_SYSENTER_EIP,
+	MSR_MCG_CAP = 0x179,
+	MSR_MCG_STATUS = 0x17a,
+	MSR_MISC_ENABLE = 0x1a0,
+	MSR_DEBUGCTL = 0x1d9,
+	MSR_LAST_BRANCH_FROM = 0x1db,
+	MSR_LAST_INT_TO = 0x1de,
+	MSR_MTRR_BASE0 = 0x200,
+	MSR_MTRR_LAST = 0x20f,
+	MSR_PAT = 0x277,
+	MSR_MTRR_DEF_TYPE = 0x2ff,
+	MSR_TSC_DEADLINE = 0x6e0,
+	MSR_X2APIC_FIRST = 0x800,
+	MSR_X2APIC_LAST = 0x8ff,
 };
 #define MSR_EFER 0xc0000080u
 #define MSR_STAR 0xc0000081u
@@ -28,14 +48,15 @@ enum {
 #define MSR_TSC_AUX 0xc0000103u
 
 /* RDCL, SKIP_L1DFL, SSB, MDS, PSCHANGE_MC, TAA, SBDR_SSDP, FBSDP, PSDP, GDS, RFDS: not affected. */
-#define ARCH_CAPS (BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | \
-                   BIT(15) | BIT(26) | BIT(27))
+#define ARCH_CAPS                                                                                  \
+	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) |       \
+	 BIT(26) | BIT(27))
 #define MTRR_CAP (8 | BIT(8) | BIT(10)) /* eight variable ranges, fixed ranges, write-combining */
 
 static int unknown(struct vcpu *v, uint32_t msr, const char *what)
 {
 	log_debug("interp: %s of unknown MSR %#x at %#llx", what, msr,
-	          (unsigned long long)v->s->rip);
+		  (unsigned long long)v->s->rip);
 	return interp_gp0(v);
 }
 
@@ -47,7 +68,10 @@ struct field {
 	uint16_t offset;
 	uint8_t check;
 };
-#define F(msr, member, check) { msr, offsetof(struct x86_state, member), check }
+#define F(msr, member, check)                                                                      \
+	{                                                                                          \
+		msr, offsetof(struct x86_state, member), check                                     \
+	}
 
 static const struct field fields[] = {
 	F(MSR_FS_BASE, seg[X86_FS].base, CHECK_CANONICAL),
@@ -131,8 +155,8 @@ static int mtrr_write(struct vcpu *v, uint32_t msr, uint64_t *at, uint64_t val)
 	if (msr == MSR_MTRR_DEF_TYPE)
 		ok = !(val & ~0xcffull) && type_ok((unsigned)val & 0xff, false);
 	else if (msr >= MSR_MTRR_BASE0 && msr <= MSR_MTRR_LAST)
-		ok = msr & 1 ? !(val & (beyond | 0x7ff)) :
-		               !(val & (beyond | 0xf00)) && type_ok((unsigned)val & 0xff, false);
+		ok = msr & 1 ? !(val & (beyond | 0x7ff))
+			     : !(val & (beyond | 0xf00)) && type_ok((unsigned)val & 0xff, false);
 	else
 		ok = eight_types_ok(val, false);
 	if (!ok)
@@ -187,15 +211,9 @@ static bool amd_constant(uint32_t msr, uint64_t *val)
 {
 	*val = 0;
 	switch (msr) {
-	case 0xc0010015: /* HWCR: the TSC counts at the P0 frequency */
-		*val = BIT(24);
-		return true;
-	case 0xc0011029: /* DE_CFG: LFENCE serialises */
-		*val = BIT(1);
-		return true;
-	case 0xc0010114: /* VM_CR: SVM disabled */
-		*val = BIT(4);
-		return true;
+	case 0xc0010015: /* HWCR: the TSC counts at the P0 frequency */ *val = BIT(24); return true;
+	case 0xc0011029: /* DE_CFG: LFENCE serialises */ *val = BIT(1); return true;
+	case 0xc0010114: /* VM_CR: SVM disabled */ *val = BIT(4); return true;
 	case 0xc0010010: /* SYSCFG */
 	case 0xc001001a: /* TOP_MEM */
 	case 0xc001001d: /* TOP_MEM2 */
@@ -211,10 +229,8 @@ static bool amd_constant(uint32_t msr, uint64_t *val)
 	case 0xc0011021: /* IC_CFG */
 	case 0xc0011022: /* DC_CFG */
 	case 0xc0011023: /* BU_CFG */
-	case 0xc001102a: /* BU_CFG2 */
-		return true;
-	default:
-		return false;
+	case 0xc001102a: /* BU_CFG2 */ return true;
+	default: return false;
 	}
 }
 
@@ -224,15 +240,9 @@ static bool constant(struct vcpu *v, uint32_t msr, uint64_t *val)
 
 	*val = 0;
 	switch (msr) {
-	case MSR_UCODE_REV:
-		*val = amd ? 0x01000065 : 1ull << 32;
-		return true;
-	case MSR_MTRR_CAP:
-		*val = MTRR_CAP;
-		return true;
-	case MSR_ARCH_CAPABILITIES:
-		*val = ARCH_CAPS;
-		return sys_cpuid_bit(v, 7, 0, 3, 29);
+	case MSR_UCODE_REV: *val = amd ? 0x01000065 : 1ull << 32; return true;
+	case MSR_MTRR_CAP: *val = MTRR_CAP; return true;
+	case MSR_ARCH_CAPABILITIES: *val = ARCH_CAPS; return sys_cpuid_bit(v, 7, 0, 3, 29);
 	case MSR_FEATURE_CONTROL:
 		*val = 1; /* locked */
 		return !amd;
@@ -241,8 +251,7 @@ static bool constant(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_PLATFORM_INFO:
 	case MSR_MCG_CAP:
 	case MSR_MCG_STATUS:
-	case MSR_DEBUGCTL:
-		return true;
+	case MSR_DEBUGCTL: return true;
 	default:
 		if (msr >= MSR_LAST_BRANCH_FROM && msr <= MSR_LAST_INT_TO)
 			return true;
@@ -278,25 +287,16 @@ int interp_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *val)
 	if (apic_msr(msr))
 		return v->io->apic_rdmsr(v->io->opaque, v, msr, val) < 0 ? interp_gp0(v) : 0;
 	switch (msr) {
-	case MSR_EFER:
-		*val = s->efer;
-		return 0;
-	case MSR_PAT:
-		*val = s->pat;
-		return 0;
-	case MSR_TSC:
-		*val = sys_tsc(v);
-		return 0;
-	case MSR_TSC_ADJUST:
-		*val = s->tsc_adjust;
-		return 0;
+	case MSR_EFER: *val = s->efer; return 0;
+	case MSR_PAT: *val = s->pat; return 0;
+	case MSR_TSC: *val = sys_tsc(v); return 0;
+	case MSR_TSC_ADJUST: *val = s->tsc_adjust; return 0;
 	case KVM_MSR_WALL_CLOCK:
 	case KVM_MSR_SYSTEM_TIME:
-		*val = msr == KVM_MSR_WALL_CLOCK ? interp_of(v)->kvm_wall_clock :
-		                                   interp_of(v)->kvm_system_time;
+		*val = msr == KVM_MSR_WALL_CLOCK ? interp_of(v)->kvm_wall_clock
+						 : interp_of(v)->kvm_system_time;
 		return kvm_clock_shown(v) ? 0 : unknown(v, msr, "read");
-	default:
-		return constant(v, msr, val) ? 0 : unknown(v, msr, "read");
+	default: return constant(v, msr, val) ? 0 : unknown(v, msr, "read");
 	}
 }
 
@@ -313,21 +313,16 @@ int interp_wrmsr(struct vcpu *v, uint32_t msr, uint64_t val)
 	if (apic_msr(msr))
 		return v->io->apic_wrmsr(v->io->opaque, v, msr, val) < 0 ? interp_gp0(v) : 0;
 	switch (msr) {
-	case MSR_EFER:
-		return sys_write_efer(v, val);
+	case MSR_EFER: return sys_write_efer(v, val);
 	case MSR_PAT:
 		if (!eight_types_ok(val, true))
 			return interp_gp0(v);
 		s->pat = val;
 		return 0;
-	case MSR_TSC:
-		return tsc_write(v, val - sys_tsc(v));
-	case MSR_TSC_ADJUST:
-		return tsc_write(v, val - s->tsc_adjust);
+	case MSR_TSC: return tsc_write(v, val - sys_tsc(v));
+	case MSR_TSC_ADJUST: return tsc_write(v, val - s->tsc_adjust);
 	case KVM_MSR_WALL_CLOCK:
-	case KVM_MSR_SYSTEM_TIME:
-		return kvm_write(v, msr, val);
-	default:
-		return write_ignored(v, msr) ? 0 : unknown(v, msr, "write");
+	case KVM_MSR_SYSTEM_TIME: return kvm_write(v, msr, val);
+	default: return write_ignored(v, msr) ? 0 : unknown(v, msr, "write");
 	}
 }

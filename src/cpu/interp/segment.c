@@ -14,7 +14,8 @@ bool sys_seg_holds(const struct x86_seg *sg, uint64_t off, unsigned size)
 	const uint64_t last = off + size - 1;
 
 	if ((sg->attr & 0x1c) == 0x14) /* expand-down data */
-		return off > sg->limit && last <= (sg->attr & X86_SEG_DB ? 0xffffffffull : 0xffffull);
+		return off > sg->limit &&
+		       last <= (sg->attr & X86_SEG_DB ? 0xffffffffull : 0xffffull);
 	/* with a limit of 4 GiB processors let an access wrap */
 	return last <= sg->limit || sg->limit == UINT32_MAX;
 }
@@ -35,7 +36,8 @@ static int seg_fault(struct vcpu *v, unsigned seg)
 	return interp_fault(v, seg == X86_SS ? X86_EX_SS : X86_EX_GP, true, 0);
 }
 
-int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc, gva_t *lin)
+int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc,
+		  gva_t *lin)
 {
 	const struct x86_state *s = v->s;
 	const struct x86_seg *sg = &s->seg[seg];
@@ -56,7 +58,8 @@ int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, uns
 	return 0;
 }
 
-int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc, gva_t *lin)
+int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc,
+		   gva_t *lin)
 {
 	return interp_linear(v, i->seg, x86_ea(i, v->s->gpr, v->s->rip + i->len), size, acc, lin);
 }
@@ -104,7 +107,7 @@ static unsigned frame_bytes(uint8_t *buf, unsigned size, const uint64_t *slot, u
 }
 
 int sys_push_frame(struct vcpu *v, const struct x86_seg *ss, bool wide, unsigned cpl, uint64_t *sp,
-                   unsigned size, const uint64_t *slot, unsigned count)
+		   unsigned size, const uint64_t *slot, unsigned count)
 {
 	struct x86_state *s = v->s;
 	const uint64_t mask = sys_sp_mask(ss, wide);
@@ -120,7 +123,8 @@ int sys_push_frame(struct vcpu *v, const struct x86_seg *ss, bool wide, unsigned
 			return interp_fault(v, X86_EX_SS, true, 0);
 	} else {
 		if (!sys_seg_holds(ss, low, n))
-			return interp_fault(v, X86_EX_SS, true, ss->sel == s->seg[X86_SS].sel ? 0 : ss->sel & 0xfffcu);
+			return interp_fault(v, X86_EX_SS, true,
+					    ss->sel == s->seg[X86_SS].sel ? 0 : ss->sel & 0xfffcu);
 		lin = (uint32_t)(ss->base + low);
 	}
 	s->cpl = (uint8_t)cpl;
@@ -307,7 +311,8 @@ int sys_tss_stack32(struct vcpu *v, unsigned cpl, uint16_t *ss, uint32_t *esp)
 
 	if (!(tr->attr & X86_SEG_P) || off + n - 1 > tr->limit)
 		return sys_fault_sel(v, X86_EX_TS, tr->sel);
-	if (interp_lin_read(v, (uint32_t)(tr->base + off), buf, n, X86_ACC_R | X86_ACC_IMPLICIT) < 0)
+	if (interp_lin_read(v, (uint32_t)(tr->base + off), buf, n, X86_ACC_R | X86_ACC_IMPLICIT) <
+	    0)
 		return -1;
 	*esp = 0;
 	memcpy(esp, buf, wide ? 4 : 2);

@@ -86,7 +86,8 @@ void sys_desc_cache(const struct sys_desc *d, uint16_t sel, struct x86_seg *out)
 /* Upper half of a 16-byte system descriptor. */
 int sys_desc_high(struct vcpu *v, const struct sys_desc *d, uint64_t *high) MUST_CHECK;
 /* Checks and reads SS for privilege cpl; faults of the kind vec (#GP or #TS; #SS when absent). */
-int sys_stack_desc(struct vcpu *v, uint16_t sel, unsigned cpl, unsigned vec, struct x86_seg *out) MUST_CHECK;
+int sys_stack_desc(struct vcpu *v, uint16_t sel, unsigned cpl, unsigned vec,
+		   struct x86_seg *out) MUST_CHECK;
 /* A null SS for 64-bit mode at cpl. */
 void sys_null_ss(struct x86_seg *out, unsigned cpl);
 /* After a return to outer privilege: data segments the new CPL may not use become null. */
@@ -100,7 +101,7 @@ int sys_tss_stack64(struct vcpu *v, unsigned offset, uint64_t *rsp) MUST_CHECK;
 int sys_tss_stack32(struct vcpu *v, unsigned cpl, uint16_t *ss, uint32_t *esp) MUST_CHECK;
 /* Writes `count` slots of `size` bytes below sp of stack segment ss with the privilege cpl; *sp moves. slot[0] is pushed first. */
 int sys_push_frame(struct vcpu *v, const struct x86_seg *ss, bool wide, unsigned cpl, uint64_t *sp,
-                   unsigned size, const uint64_t *slot, unsigned count) MUST_CHECK;
+		   unsigned size, const uint64_t *slot, unsigned count) MUST_CHECK;
 /* Width mask of the stack pointer. */
 static inline uint64_t sys_sp_mask(const struct x86_seg *ss, bool wide)
 {
@@ -115,7 +116,8 @@ static inline void sys_set_sp(struct x86_state *s, uint64_t mask, uint64_t sp)
 /* EFER with its checks; used by the MSR and nothing else. */
 int sys_write_efer(struct vcpu *v, uint64_t val) MUST_CHECK;
 /* One bit of the guest's CPUID. reg: 0..3 = EAX EBX ECX EDX. */
-bool sys_cpuid_bit(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit);
+bool sys_cpuid_bit(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg,
+		   unsigned bit);
 /* Translations of the kind CR0, CR4 and EFER govern are all stale. */
 void sys_flush_all(struct vcpu *v);
 uint64_t sys_tsc(const struct vcpu *v);
@@ -160,7 +162,9 @@ SYS_HANDLER(exec_pop_seg);
 SYS_HANDLER(exec_load_far_ptr);
 
 /* Reads or writes explicit operand n (register or memory). */
-int sys_get(struct vcpu *v, const struct x86_insn *i, unsigned n, unsigned size, uint64_t *val) MUST_CHECK;
-int sys_set(struct vcpu *v, const struct x86_insn *i, unsigned n, unsigned size, uint64_t val) MUST_CHECK;
+int sys_get(struct vcpu *v, const struct x86_insn *i, unsigned n, unsigned size,
+	    uint64_t *val) MUST_CHECK;
+int sys_set(struct vcpu *v, const struct x86_insn *i, unsigned n, unsigned size,
+	    uint64_t val) MUST_CHECK;
 
 #endif

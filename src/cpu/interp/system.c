@@ -6,19 +6,22 @@
 #include "cpu/interp/sys_priv.h"
 #include "loop/clock.h"
 
-#define CR0_KNOWN (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
-                   X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
-#define CR4_ALWAYS (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | \
-                    X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
-#define CR4_PAGING (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP | \
-                    X86_CR4_SMAP)
+#define CR0_KNOWN                                                                                  \
+	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE |             \
+	 X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
+#define CR4_ALWAYS                                                                                 \
+	(X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE |        \
+	 X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
+#define CR4_PAGING                                                                                 \
+	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP | X86_CR4_SMAP)
 
 uint64_t sys_tsc(const struct vcpu *v)
 {
 	return clock_tsc() + v->s->tsc_offset;
 }
 
-bool sys_cpuid_bit(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit)
+bool sys_cpuid_bit(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, unsigned reg,
+		   unsigned bit)
 {
 	const struct x86_cpuid *c = v->cpuid;
 
@@ -126,9 +129,9 @@ static uint64_t cr4_allowed(const struct vcpu *v)
 		uint32_t leaf;
 		uint8_t reg, pos;
 	} gate[] = {
-		{ X86_CR4_UMIP, 7, 2, 2 },      { X86_CR4_FSGSBASE, 7, 1, 0 },
-		{ X86_CR4_PCIDE, 1, 2, 17 },    { X86_CR4_OSXSAVE, 1, 2, 26 },
-		{ X86_CR4_SMEP, 7, 1, 7 },      { X86_CR4_SMAP, 7, 1, 20 },
+		{ X86_CR4_UMIP, 7, 2, 2 },   { X86_CR4_FSGSBASE, 7, 1, 0 },
+		{ X86_CR4_PCIDE, 1, 2, 17 }, { X86_CR4_OSXSAVE, 1, 2, 26 },
+		{ X86_CR4_SMEP, 7, 1, 7 },   { X86_CR4_SMAP, 7, 1, 20 },
 	};
 	uint64_t ok = CR4_ALWAYS;
 
@@ -183,19 +186,12 @@ int sys_write_efer(struct vcpu *v, uint64_t val)
 int interp_write_cr(struct vcpu *v, unsigned cr, uint64_t val)
 {
 	switch (cr) {
-	case 0:
-		return write_cr0(v, val);
-	case 2:
-		v->s->cr2 = val;
-		return 0;
-	case 3:
-		return write_cr3(v, val);
-	case 4:
-		return write_cr4(v, val);
-	case 8:
-		return write_cr8(v, val);
-	default:
-		return interp_ud(v);
+	case 0: return write_cr0(v, val);
+	case 2: v->s->cr2 = val; return 0;
+	case 3: return write_cr3(v, val);
+	case 4: return write_cr4(v, val);
+	case 8: return write_cr8(v, val);
+	default: return interp_ud(v);
 	}
 }
 

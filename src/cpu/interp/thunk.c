@@ -15,7 +15,7 @@
 #define CODE_SLACK 768u /* more than any one thunk takes */
 
 /* Field of the scratch block as generated code addresses it: RDI points at buf. */
-#define BLK(field) \
+#define BLK(field)                                                                                 \
 	((uint8_t)(offsetof(struct thunk_block, field) - offsetof(struct thunk_block, buf)))
 
 struct emit {
@@ -39,7 +39,8 @@ static void put(struct emit *e, const void *bytes, size_t n)
 	e->p += n;
 }
 
-#define PUT(e, ...) put(e, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define PUT(e, ...)                                                                                \
+	put(e, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
 static uint8_t modrm(unsigned mod, unsigned reg, unsigned rm)
 {
@@ -135,7 +136,7 @@ static void encode_imm(struct emit *e, const struct x86_insn *i)
 
 static void encode_insn(struct thunk_plan *p, const struct x86_insn *i)
 {
-	struct emit e = {p->insn};
+	struct emit e = { p->insn };
 	bool mem = p->mem_op != THUNK_NO_OP;
 	unsigned reg = field_reg(i, ENC_REG, (i->modrm >> 3) & 7u);
 	unsigned rm = mem ? (unsigned)X86_RDI : field_reg(i, ENC_RM, i->modrm & 7u);
@@ -202,8 +203,10 @@ static void plan_implicit(struct thunk_plan *p, const struct x86_insn *i)
 	}
 	if (i->map == 2 && !i->vex)
 		switch (i->opcode) {
-		case 0x10: case 0x14: case 0x15: case 0xcb: /* blends by XMM0, SHA256RNDS2 */
-			p->vec_load |= 1;
+		case 0x10:
+		case 0x14:
+		case 0x15:
+		case 0xcb: /* blends by XMM0, SHA256RNDS2 */ p->vec_load |= 1;
 		}
 }
 
@@ -217,9 +220,7 @@ static int plan_operand(struct thunk_plan *p, const struct x86_insn *i, unsigned
 			p->vec_store |= (uint16_t)(1u << (o->reg & 15));
 		break;
 	case OPK_MMX:
-	case OPK_ST:
-		p->flags |= TP_FX;
-		break;
+	case OPK_ST: p->flags |= TP_FX; break;
 	case OPK_MEM:
 		p->mem_op = (uint8_t)k;
 		p->mem_size = o->size;
@@ -236,8 +237,7 @@ static int plan_operand(struct thunk_plan *p, const struct x86_insn *i, unsigned
 		if (o->access & OPA_W)
 			p->flags |= TP_GPR_W;
 		break;
-	default:
-		break;
+	default: break;
 	}
 	return 0;
 }
@@ -262,7 +262,8 @@ static int plan_make(struct thunk_plan *p, const struct x86_insn *i)
 			return -EINVAL;
 	if (is_x87(i))
 		plan_x87(p, i);
-	if (p->mem_op != THUNK_NO_OP && (!p->mem_size || p->mem_size > sizeof(((struct thunk_block *)0)->buf)))
+	if (p->mem_op != THUNK_NO_OP &&
+	    (!p->mem_size || p->mem_size > sizeof(((struct thunk_block *)0)->buf)))
 		return -EINVAL;
 	encode_insn(p, i);
 	return 0;
@@ -287,7 +288,8 @@ static void emit_xmm(struct emit *e, unsigned opcode, unsigned reg, bool vex)
 static void emit_ymmh(struct emit *e, bool load, unsigned reg)
 {
 	unsigned vvvv = load ? ~reg & 15u : 15u;
-	PUT(e, 0xc4, (uint8_t)(reg < 8 ? 0xe3 : 0x63), (uint8_t)(vvvv << 3 | 5), load ? 0x18 : 0x19);
+	PUT(e, 0xc4, (uint8_t)(reg < 8 ? 0xe3 : 0x63), (uint8_t)(vvvv << 3 | 5),
+	    load ? 0x18 : 0x19);
 	put8(e, modrm(2, reg, X86_RSI));
 	put32(e, XS_YMMH + 16 * reg);
 	put8(e, 1);
@@ -352,7 +354,7 @@ static void serialise(void)
 
 static thunk_fn build(struct vec_unit *u, const struct thunk_plan *p)
 {
-	struct emit e = {u->rw + u->used};
+	struct emit e = { u->rw + u->used };
 	uintptr_t entry = (uintptr_t)u->rx + u->used;
 	emit_in(&e, p);
 	put(&e, p->insn, p->len);
@@ -413,7 +415,7 @@ static const struct thunk *thunk_slow(struct vec_unit *u, const struct x86_insn 
 
 const struct thunk *thunk_get(struct vec_unit *u, const struct x86_insn *i)
 {
-	uint64_t k[2] = {0, 0};
+	uint64_t k[2] = { 0, 0 };
 	memcpy(k, i->bytes, sizeof(i->bytes));
 	if (i->len < 8) {
 		k[0] &= (1ull << (8 * i->len)) - 1;
@@ -428,7 +430,7 @@ const struct thunk *thunk_get(struct vec_unit *u, const struct x86_insn *i)
 		return l->t;
 	const struct thunk *t = thunk_slow(u, i);
 	if (t)
-		*l = (struct thunk_l1){k[0], k[1], t};
+		*l = (struct thunk_l1){ k[0], k[1], t };
 	return t;
 }
 
@@ -443,8 +445,8 @@ static void probe_host(struct vec_unit *u)
 
 	memset(img, 0, sizeof(img));
 	__asm__ volatile("fninit; fldcw %2; fldl %1; fstpl %1; fxsave64 %0; fninit"
-	                 : "+m"(img), "+m"(one)
-	                 : "m"(unmask_none));
+			 : "+m"(img), "+m"(one)
+			 : "m"(unmask_none));
 	memcpy(&fip, img + XS_FIP, 8);
 	u->ptrs_only_es = fip == 0;
 	memcpy(&u->mxcsr_mask, img + XS_MXCSR_MASK, 4);
@@ -484,7 +486,7 @@ int thunk_open(struct vec_unit *u)
 		thunk_close(u);
 		return ret;
 	}
-	struct thunk_plan empty = {.flags = TP_FX};
+	struct thunk_plan empty = { .flags = TP_FX };
 	u->fx_roundtrip = build(u, &empty);
 	u->used_fixed = u->used;
 	return 0;

@@ -36,16 +36,16 @@
 #define FSW_ES 0x80u
 
 /* What a thunk's surroundings must do (struct thunk_plan.flags). */
-#define TP_VEX BIT(0)    /* whole YMM registers */
-#define TP_FX BIT(1)     /* x87 or MMX: the whole legacy region is loaded and saved */
-#define TP_XM BIT(2)     /* reads MXCSR, may raise #XM */
+#define TP_VEX BIT(0) /* whole YMM registers */
+#define TP_FX BIT(1)  /* x87 or MMX: the whole legacy region is loaded and saved */
+#define TP_XM BIT(2)  /* reads MXCSR, may raise #XM */
 #define TP_GPR_R BIT(3)
 #define TP_GPR_W BIT(4)
 #define TP_STRCMP BIT(5) /* PCMPxSTRx: RAX and RDX in, RCX out */
-#define TP_FLAGS BIT(6)  /* arithmetic flags in and out */
+#define TP_FLAGS BIT(6)	 /* arithmetic flags in and out */
 #define TP_NOWAIT BIT(7) /* x87: does not look at pending exceptions */
-#define TP_PTRS BIT(8)   /* x87: updates FOP, FIP, FDP */
-#define TP_ENV BIT(9)    /* FNSTENV, FNSAVE, FLDENV, FRSTOR: image holds FIP and FDP */
+#define TP_PTRS BIT(8)	 /* x87: updates FOP, FIP, FDP */
+#define TP_ENV BIT(9)	 /* FNSTENV, FNSAVE, FLDENV, FRSTOR: image holds FIP and FDP */
 
 #define THUNK_NO_OP 0xffu
 
@@ -55,7 +55,7 @@ struct thunk_plan {
 	uint8_t len;
 	uint16_t flags;
 	uint16_t vec_load, vec_store; /* registers by number */
-	uint8_t mem_op, gpr_op;       /* index into x86_insn.op, or THUNK_NO_OP */
+	uint8_t mem_op, gpr_op;	      /* index into x86_insn.op, or THUNK_NO_OP */
 	uint8_t mem_size, mem_access; /* OPA_* */
 	uint8_t pad[4];
 };
@@ -67,7 +67,7 @@ struct thunk {
 	thunk_fn code;
 	thunk_special special; /* executed in C instead of code */
 	struct thunk_plan plan;
-	struct thunk *next;    /* hash chain */
+	struct thunk *next; /* hash chain */
 };
 
 /* Scratch memory; generated code reaches the scalars at small negative offsets from buf. */
@@ -89,11 +89,11 @@ struct thunk_l1 {
 
 struct vec_unit {
 	struct thunk_block blk;
-	bool avx;              /* the host has it */
-	bool sha_unaligned;    /* the host's legacy SHA instructions do not ask for alignment (AMD) */
-	bool ptrs_only_es;     /* the host's XSAVE gives zero FOP/FIP/FDP unless FSW.ES is set */
-	uint64_t xmask;        /* components of the image: x87, SSE, and AVX where the host has it */
-	uint32_t mxcsr_mask;   /* the host's MXCSR_MASK */
+	bool avx;	     /* the host has it */
+	bool sha_unaligned;  /* the host's legacy SHA instructions do not ask for alignment (AMD) */
+	bool ptrs_only_es;   /* the host's XSAVE gives zero FOP/FIP/FDP unless FSW.ES is set */
+	uint64_t xmask;	     /* components of the image: x87, SSE, and AVX where the host has it */
+	uint32_t mxcsr_mask; /* the host's MXCSR_MASK */
 	thunk_fn fx_roundtrip; /* loads and saves the legacy region: brings it to the host's form */
 	uint8_t *rw, *rx;      /* two views of the code memory */
 	unsigned used, used_fixed;
@@ -103,7 +103,10 @@ struct vec_unit {
 	struct thunk pool[THUNK_MAX];
 };
 
-static inline struct vec_unit *vec_unit_of(struct vcpu *v) { return interp_of(v)->vec; }
+static inline struct vec_unit *vec_unit_of(struct vcpu *v)
+{
+	return interp_of(v)->vec;
+}
 
 static inline uint32_t xs_get32(const struct x86_state *s, unsigned off)
 {
@@ -142,7 +145,6 @@ void thunk_close(struct vec_unit *u);
 /* The thunk of an instruction, from the cache or built; NULL when it cannot be expressed (#UD). */
 const struct thunk *thunk_get(struct vec_unit *u, const struct x86_insn *i);
 
-
 /* ---- shared by the vector unit's files ---- */
 
 /* C handler of an instruction that is not executed natively, or NULL (exec_vec_mem.c). */
@@ -154,7 +156,7 @@ void vec_materialise(struct vcpu *v);
 int vec_gate(struct vcpu *v, const struct x86_insn *i) MUST_CHECK;
 /* Operands between the guest and the scratch block; *lin is the memory operand's address. */
 int vec_operand_in(struct vcpu *v, const struct x86_insn *i, const struct thunk_plan *p,
-                   gva_t *lin) MUST_CHECK;
+		   gva_t *lin) MUST_CHECK;
 void vec_operand_out(struct vcpu *v, const struct x86_insn *i, const struct thunk_plan *p);
 int vec_write_mem(struct vcpu *v, gva_t lin, const void *buf, unsigned size) MUST_CHECK;
 /* Raises the fault that a store would, writing nothing. */
@@ -162,11 +164,11 @@ int vec_probe_store(struct vcpu *v, gva_t lin, unsigned size) MUST_CHECK;
 /* Operands, thunk, numeric exceptions, result: everything but x87. */
 int vec_exec_native(struct vcpu *v, const struct x86_insn *i, const struct thunk *t) MUST_CHECK;
 
-int vec_zero(struct vcpu *v, const struct x86_insn *i);     /* VZEROUPPER, VZEROALL */
+int vec_zero(struct vcpu *v, const struct x86_insn *i);	    /* VZEROUPPER, VZEROALL */
 int vec_gather(struct vcpu *v, const struct x86_insn *i);   /* VSIB */
 int vec_maskload(struct vcpu *v, const struct x86_insn *i); /* VMASKMOVPx, VPMASKMOVx from memory */
 int vec_maskstore(struct vcpu *v, const struct x86_insn *i);
-int vec_maskmov(struct vcpu *v, const struct x86_insn *i);  /* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU */
+int vec_maskmov(struct vcpu *v, const struct x86_insn *i); /* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU */
 
 /* x87 and MMX: pending exceptions, pointers. */
 int x87_exec(struct vcpu *v, const struct x86_insn *i, const struct thunk *t) MUST_CHECK;
@@ -180,7 +182,7 @@ void x87_enter_mmx(struct x86_state *s);
 
 int xsave_fxsave(struct vcpu *v, const struct x86_insn *i);
 int xsave_fxrstor(struct vcpu *v, const struct x86_insn *i);
-int xsave_xsave(struct vcpu *v, const struct x86_insn *i); /* also XSAVEOPT */
+int xsave_xsave(struct vcpu *v, const struct x86_insn *i);  /* also XSAVEOPT */
 int xsave_xsavec(struct vcpu *v, const struct x86_insn *i); /* also XSAVES */
 int xsave_xrstor(struct vcpu *v, const struct x86_insn *i);
 int xsave_xrstors(struct vcpu *v, const struct x86_insn *i);

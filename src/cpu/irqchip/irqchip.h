@@ -20,7 +20,8 @@ struct irqchip;
  * Creates the controllers, claims ports 0x20, 0xa0, 0x40–0x43, 0x61, 0x4d0/0x4d1 and MMIO 0xfec00000, 0xfee00000.
  * loop: runs the PIT's timer. tsc_hz: the guest's TSC frequency.
  */
-struct irqchip *irqchip_new(struct bus *bus, struct loop *loop, uint64_t tsc_hz, struct err *e) MUST_CHECK;
+struct irqchip *irqchip_new(struct bus *bus, struct loop *loop, uint64_t tsc_hz,
+			    struct err *e) MUST_CHECK;
 void irqchip_free(struct irqchip *c);
 /* Gives v its local APIC (v->lapic). Before the vCPU runs. */
 int irqchip_add_vcpu(struct irqchip *c, struct vcpu *v) MUST_CHECK;

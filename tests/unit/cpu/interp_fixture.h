@@ -45,7 +45,7 @@
 #define FX_PROGRAM(name, bits, text)                                                               \
 	extern const uint8_t fx_##name[], fx_##name##_end[];                                       \
 	__asm__(".pushsection .rodata\n.code" #bits "\n.globl fx_" #name ", fx_" #name             \
-	        "_end\nfx_" #name ":\n" text "\nfx_" #name "_end:\n.code64\n.popsection\n")
+		"_end\nfx_" #name ":\n" text "\nfx_" #name "_end:\n.code64\n.popsection\n")
 #define FX_RUN(f, name) fx_run(f, fx_##name, (size_t)(fx_##name##_end - fx_##name))
 
 struct fx {
@@ -55,7 +55,7 @@ struct fx {
 	struct x86_state *s;
 	struct x86_cpuid cpuid;
 	struct vcpu_io io;
-	int irq;        /* vector waiting, or -1 */
+	int irq;	/* vector waiting, or -1 */
 	unsigned taken; /* interrupts acknowledged */
 };
 
@@ -105,7 +105,9 @@ static inline struct fx *fx_new(void)
 	x86_state_reset(f->s);
 	x86_cpuid_build(&f->cpuid, &o);
 	f->irq = -1;
-	f->io = (struct vcpu_io){ .opaque = f, .irq_pending = fx_irq_pending, .irq_ack = fx_irq_ack };
+	f->io = (struct vcpu_io){ .opaque = f,
+				  .irq_pending = fx_irq_pending,
+				  .irq_ack = fx_irq_ack };
 	f->v.s = f->s;
 	f->v.mem = f->mem;
 	f->v.io = &f->io;
@@ -125,9 +127,15 @@ static inline void fx_free(struct fx *f)
 
 static inline void fx_tables(struct fx *f)
 {
-	static const uint64_t gdt[] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0,
-		                        0x00cff3000000ffff, 0x00affb000000ffff, 0x00cf9b000000ffff,
-		                        0x0000890070000067ull, 0 };
+	static const uint64_t gdt[] = { 0,
+					0x00af9b000000ffff,
+					0x00cf93000000ffff,
+					0,
+					0x00cff3000000ffff,
+					0x00affb000000ffff,
+					0x00cf9b000000ffff,
+					0x0000890070000067ull,
+					0 };
 
 	fx_put64(f, FX_PML4, FX_PDPT | 7);
 	fx_put64(f, FX_PDPT, FX_PD | 7);
@@ -164,11 +172,11 @@ static inline struct fx *fx_long(unsigned cpl)
 	s->cpl = (uint8_t)cpl;
 	for (unsigned i = 0; i < X86_SEG_COUNT; i++)
 		s->seg[i] = (struct x86_seg){ .sel = cpl ? FX_SS3 : FX_SS0,
-			                      .attr = (uint16_t)(0xc093 | cpl << 5),
-			                      .limit = ~0u };
+					      .attr = (uint16_t)(0xc093 | cpl << 5),
+					      .limit = ~0u };
 	s->seg[X86_CS] = (struct x86_seg){ .sel = cpl ? FX_CS64_3 : FX_CS64,
-		                           .attr = (uint16_t)(0xa09b | cpl << 5),
-		                           .limit = ~0u };
+					   .attr = (uint16_t)(0xa09b | cpl << 5),
+					   .limit = ~0u };
 	s->rip = FX_CODE;
 	s->gpr[X86_RSP] = FX_STACK;
 	interp_tlb_flush(&f->v, true);

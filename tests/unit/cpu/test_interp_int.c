@@ -28,11 +28,11 @@ static void test_sum(void **state)
 
 /* bubble sort of n dwords at rdi */
 FX_PROGRAM(sort, 64,
-           "mov $0x20000, %edi; mov $64, %esi\n"
-           "1: xor %ebx, %ebx; mov $1, %ecx\n"
-           "2: mov -4(%rdi,%rcx,4), %eax; mov (%rdi,%rcx,4), %edx; cmp %edx, %eax; jle 3f\n"
-           "mov %edx, -4(%rdi,%rcx,4); mov %eax, (%rdi,%rcx,4); inc %ebx\n"
-           "3: inc %rcx; cmp %esi, %ecx; jb 2b; test %ebx, %ebx; jnz 1b; hlt");
+	   "mov $0x20000, %edi; mov $64, %esi\n"
+	   "1: xor %ebx, %ebx; mov $1, %ecx\n"
+	   "2: mov -4(%rdi,%rcx,4), %eax; mov (%rdi,%rcx,4), %edx; cmp %edx, %eax; jle 3f\n"
+	   "mov %edx, -4(%rdi,%rcx,4); mov %eax, (%rdi,%rcx,4); inc %ebx\n"
+	   "3: inc %rcx; cmp %esi, %ecx; jb 2b; test %ebx, %ebx; jnz 1b; hlt");
 
 static void test_sort(void **state)
 {
@@ -51,14 +51,14 @@ static void test_sort(void **state)
 }
 
 FX_PROGRAM(arith, 64,
-           "mov $-1, %rax; add $1, %rax; mov $0, %ebx; adc $5, %rbx\n" /* rbx 6 */
-           "mov $0x80, %cl; shl $1, %cl; setc %r8b; movzx %r8b, %r8d\n" /* r8 1 */
-           "mov $0x12345678, %eax; bswap %eax; mov %eax, %r9d\n"
-           "mov $-7, %rax; cqo; mov $2, %esi; idiv %rsi; mov %rax, %r10; mov %rdx, %r11\n"
-           "mov $0x1234, %eax; mov $0x56, %ah; mov %eax, %r12d\n"
-           "mov $-1, %r13; mov $3, %r13w; mov $-1, %r14; mov $3, %r14d\n"
-           "mov $0xf0, %eax; bsf %eax, %edx; lzcnt %eax, %ebp; imul $-3, %rdx, %r15\n"
-           "mov $5, %eax; xor %ecx, %ecx; cmp $5, %eax; cmovne %ecx, %edi; hlt");
+	   "mov $-1, %rax; add $1, %rax; mov $0, %ebx; adc $5, %rbx\n"	/* rbx 6 */
+	   "mov $0x80, %cl; shl $1, %cl; setc %r8b; movzx %r8b, %r8d\n" /* r8 1 */
+	   "mov $0x12345678, %eax; bswap %eax; mov %eax, %r9d\n"
+	   "mov $-7, %rax; cqo; mov $2, %esi; idiv %rsi; mov %rax, %r10; mov %rdx, %r11\n"
+	   "mov $0x1234, %eax; mov $0x56, %ah; mov %eax, %r12d\n"
+	   "mov $-1, %r13; mov $3, %r13w; mov $-1, %r14; mov $3, %r14d\n"
+	   "mov $0xf0, %eax; bsf %eax, %edx; lzcnt %eax, %ebp; imul $-3, %rdx, %r15\n"
+	   "mov $5, %eax; xor %ecx, %ecx; cmp $5, %eax; cmovne %ecx, %edi; hlt");
 
 static void test_arith(void **state)
 {
@@ -83,7 +83,8 @@ static void test_arith(void **state)
 }
 
 FX_PROGRAM(div0, 64, "mov $1, %eax; xor %edx, %edx; xor %ecx, %ecx; divl %ecx; hlt");
-FX_PROGRAM(idiv_min, 64, "mov $1, %eax; shl $63, %rax; mov $-1, %rcx; mov $-1, %rdx; idiv %rcx; hlt");
+FX_PROGRAM(idiv_min, 64,
+	   "mov $1, %eax; shl $63, %rax; mov $-1, %rcx; mov $-1, %rdx; idiv %rcx; hlt");
 FX_PROGRAM(div_wide, 64, "mov $5, %edx; mov $5, %ecx; div %rcx; hlt");
 
 static void test_divide(void **state)
@@ -103,8 +104,8 @@ static void test_divide(void **state)
 }
 
 FX_PROGRAM(bits, 64,
-           "mov $0x20000, %edi; mov $100, %eax; bts %rax, (%rdi); mov $-1, %rcx; bts %rcx, (%rdi)\n"
-           "lock btsl $3, 16(%rdi); setc %bl; lock btrl $3, 16(%rdi); setc %bh; hlt");
+	   "mov $0x20000, %edi; mov $100, %eax; bts %rax, (%rdi); mov $-1, %rcx; bts %rcx, (%rdi)\n"
+	   "lock btsl $3, 16(%rdi); setc %bl; lock btrl $3, 16(%rdi); setc %bh; hlt");
 
 static void test_bits(void **state)
 {
@@ -120,13 +121,13 @@ static void test_bits(void **state)
 }
 
 FX_PROGRAM(atomics, 64,
-           "mov $0x20000, %edi; movl $5, (%rdi); mov $3, %eax; lock xadd %eax, (%rdi)\n"
-           "mov $8, %eax; mov $9, %ecx; lock cmpxchg %ecx, (%rdi); setz %bl\n"
-           "mov $1, %eax; lock cmpxchg %ecx, (%rdi); setz %bh; mov %eax, %r8d\n"
-           "mov $77, %edx; xchg %edx, (%rdi); mov %edx, %r9d\n"
-           "lock incl (%rdi); lock negl 4(%rdi); lock subq $1, 4094(%rdi)\n"
-           "xor %eax, %eax; xor %edx, %edx; mov $0x11, %ebx; mov $0x22, %ecx\n"
-           "lock cmpxchg16b 32(%rdi); setz %r10b; movzx %r10b, %r10d; hlt");
+	   "mov $0x20000, %edi; movl $5, (%rdi); mov $3, %eax; lock xadd %eax, (%rdi)\n"
+	   "mov $8, %eax; mov $9, %ecx; lock cmpxchg %ecx, (%rdi); setz %bl\n"
+	   "mov $1, %eax; lock cmpxchg %ecx, (%rdi); setz %bh; mov %eax, %r8d\n"
+	   "mov $77, %edx; xchg %edx, (%rdi); mov %edx, %r9d\n"
+	   "lock incl (%rdi); lock negl 4(%rdi); lock subq $1, 4094(%rdi)\n"
+	   "xor %eax, %eax; xor %edx, %edx; mov $0x11, %ebx; mov $0x22, %ecx\n"
+	   "lock cmpxchg16b 32(%rdi); setz %r10b; movzx %r10b, %r10d; hlt");
 
 static void test_atomics(void **state)
 {
@@ -145,11 +146,11 @@ static void test_atomics(void **state)
 }
 
 FX_PROGRAM(stack, 64,
-           "mov %rsp, %rbx; push %rsp; pop %rax; sub %rbx, %rax\n" /* rax 0 */
-           "push $0x1234; popq -8(%rsp); mov -8(%rsp), %rcx\n" /* stored one slot below the top */
-           "pushw $7; popw %dx; push $9; pop %rsp; mov %rsp, %rsi; mov %rbx, %rsp\n"
-           "call 1f; jmp 2f; 1: mov $5, %edi; ret\n"
-           "2: enter $16, $0; lea 16(%rsp), %r8; sub %rbp, %r8; leave; sub %rsp, %rbx; hlt");
+	   "mov %rsp, %rbx; push %rsp; pop %rax; sub %rbx, %rax\n" /* rax 0 */
+	   "push $0x1234; popq -8(%rsp); mov -8(%rsp), %rcx\n" /* stored one slot below the top */
+	   "pushw $7; popw %dx; push $9; pop %rsp; mov %rsp, %rsi; mov %rbx, %rsp\n"
+	   "call 1f; jmp 2f; 1: mov $5, %edi; ret\n"
+	   "2: enter $16, $0; lea 16(%rsp), %r8; sub %rbp, %r8; leave; sub %rsp, %rbx; hlt");
 
 static void test_stack(void **state)
 {
@@ -170,12 +171,12 @@ static void test_stack(void **state)
 }
 
 FX_PROGRAM(strings, 64,
-           "cld; mov $0x20ff0, %edi; mov $0xab, %al; mov $64, %ecx; rep stosb\n"
-           "mov $0x20ff1, %esi; movb $0x11, (%rsi); lea 1(%rsi), %rdi; mov $32, %ecx; rep movsb\n"
-           "mov $0x20ff0, %edi; mov $0x22, %al; mov $100, %ecx; repne scasb; mov %ecx, %r8d\n"
-           "mov $0x20ff1, %esi; mov $0x20ff2, %edi; mov $100, %ecx; repe cmpsb; mov %ecx, %r9d\n"
-           "std; mov $0x21800, %edi; mov $0x21804, %esi; mov $2, %ecx; rep movsl; mov %rdi, %r10\n"
-           "cld; xor %ecx, %ecx; mov $-1, %rdi; rep stosb; hlt");
+	   "cld; mov $0x20ff0, %edi; mov $0xab, %al; mov $64, %ecx; rep stosb\n"
+	   "mov $0x20ff1, %esi; movb $0x11, (%rsi); lea 1(%rsi), %rdi; mov $32, %ecx; rep movsb\n"
+	   "mov $0x20ff0, %edi; mov $0x22, %al; mov $100, %ecx; repne scasb; mov %ecx, %r8d\n"
+	   "mov $0x20ff1, %esi; mov $0x20ff2, %edi; mov $100, %ecx; repe cmpsb; mov %ecx, %r9d\n"
+	   "std; mov $0x21800, %edi; mov $0x21804, %esi; mov $2, %ecx; rep movsl; mov %rdi, %r10\n"
+	   "cld; xor %ecx, %ecx; mov $-1, %rdi; rep stosb; hlt");
 
 static void test_strings(void **state)
 {
@@ -195,7 +196,7 @@ static void test_strings(void **state)
 }
 
 FX_PROGRAM(rep_fault, 64,
-           "mov $0x20000, %esi; mov $0xe00fe0, %edi; mov $100, %ecx; rep movsl; hlt");
+	   "mov $0x20000, %esi; mov $0xe00fe0, %edi; mov $100, %ecx; rep movsl; hlt");
 
 static void test_rep_fault(void **state)
 {
@@ -263,7 +264,7 @@ static void test_fetch_straddle(void **state)
 static void test_too_long(void **state)
 {
 	static const uint8_t pre[] = { 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-		                       0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90 };
+				       0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90 };
 	struct fx *f = fx_long(0);
 
 	(void)state;
@@ -275,8 +276,8 @@ static void test_too_long(void **state)
 /* the store changes the immediate of the instruction right behind it */
 FX_PROGRAM(smc, 64, "movb $42, 1f+1(%rip); 1: mov $1, %eax; hlt");
 FX_PROGRAM(smc_loop, 64,
-           "xor %ebx, %ebx; mov $200, %ecx; 1: mov %cl, 2f+1(%rip); 2: mov $0, %eax\n"
-           "add %eax, %ebx; dec %ecx; jnz 1b; hlt");
+	   "xor %ebx, %ebx; mov $200, %ecx; 1: mov %cl, 2f+1(%rip); 2: mov $0, %eax\n"
+	   "add %eax, %ebx; dec %ecx; jnz 1b; hlt");
 
 static void test_smc(void **state)
 {
@@ -397,9 +398,9 @@ static void test_fpu_gates(void **state)
 }
 
 FX_PROGRAM(real16, 16,
-           "mov $10, %cx; xor %ax, %ax; 1: add %cx, %ax; loop 1b; mov %ax, (0x10)\n"
-           "push %ax; pop %bx; mov $0x99, %al; add $0x01, %al; daa; mov %al, %dl\n"
-           "mov $7, %al; mov $3, %bl; mul %bl; aam; mov %ax, %si; pusha; popa; hlt");
+	   "mov $10, %cx; xor %ax, %ax; 1: add %cx, %ax; loop 1b; mov %ax, (0x10)\n"
+	   "push %ax; pop %bx; mov $0x99, %al; add $0x01, %al; daa; mov %al, %dl\n"
+	   "mov $7, %al; mov $3, %bl; mul %bl; aam; mov %ax, %si; pusha; popa; hlt");
 
 static void test_real_mode(void **state)
 {
@@ -458,10 +459,8 @@ static bool no_handler_needed(unsigned id)
 {
 	switch (id) {
 	case X86_ID_INVALID:
-	case X86_ID_RSM:
-		return true;
-	default:
-		return false;
+	case X86_ID_RSM: return true;
+	default: return false;
 	}
 }
 

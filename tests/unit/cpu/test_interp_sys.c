@@ -130,8 +130,8 @@ static void test_double_fault(void **state)
 	struct fx *f = fx_long(0);
 
 	(void)state;
-	fx_put64(f, FX_IDT + X86_EX_GP * 16, 0);                                /* #GP's gate is no gate */
-	fx_put64(f, FX_IDT + X86_EX_DF * 16, fx_get64(f, FX_IDT + 8 * 16) | 1ull << 32);  /* IST 1 */
+	fx_put64(f, FX_IDT + X86_EX_GP * 16, 0); /* #GP's gate is no gate */
+	fx_put64(f, FX_IDT + X86_EX_DF * 16, fx_get64(f, FX_IDT + 8 * 16) | 1ull << 32); /* IST 1 */
 	fx_put64(f, FX_TSS + FX_TSS_IST1, 0x60007);
 	FX_RUN(f, gp_canon);
 	at_vector(f, X86_EX_DF);
@@ -155,7 +155,8 @@ static void test_triple_fault(void **state)
 
 	(void)state;
 	assert_int_equal(mem_copy_in(f->mem, FX_CODE, fx_push, 2), 0);
-	f->s->gpr[X86_RSP] = FX_FINE + 0x2000; /* page 1 is absent: #PF, again on its stack, #DF too */
+	f->s->gpr[X86_RSP] =
+		FX_FINE + 0x2000; /* page 1 is absent: #PF, again on its stack, #DF too */
 	assert_false(fx_go(f));
 	fx_free(f);
 }
@@ -163,7 +164,7 @@ static void test_triple_fault(void **state)
 /* ---- privilege changes ---- */
 
 FX_PROGRAM(to_user, 64,
-           "pushq $0x23; pushq $0x50000; pushq $0x3202; pushq $0x2b; pushq $0x40000; iretq");
+	   "pushq $0x23; pushq $0x50000; pushq $0x3202; pushq $0x2b; pushq $0x40000; iretq");
 FX_PROGRAM(user_int, 64, "mov $7, %eax; int $0x80; ud2");
 
 static void test_iret_int(void **state)
@@ -240,24 +241,24 @@ static void test_sysret_canonical(void **state)
 /* ---- from real mode to long mode and back ---- */
 
 FX_PROGRAM(boot16, 16,
-           "cli; xor %ax, %ax; mov %ax, %ds\n"
-           "data32 lgdt %ds:0x700\n"
-           "mov %cr0, %eax; or $1, %eax; mov %eax, %cr0\n"
-           "ljmpl $0x30, $0x10100\n");
+	   "cli; xor %ax, %ax; mov %ax, %ds\n"
+	   "data32 lgdt %ds:0x700\n"
+	   "mov %cr0, %eax; or $1, %eax; mov %eax, %cr0\n"
+	   "ljmpl $0x30, $0x10100\n");
 FX_PROGRAM(boot32, 32,
-           "mov $0x10, %eax; mov %eax, %ds; mov %eax, %ss; mov $0x30000, %esp\n"
-           "mov %cr4, %eax; or $0x20, %eax; mov %eax, %cr4\n"
-           "mov $0x1000, %eax; mov %eax, %cr3\n"
-           "mov $0xc0000080, %ecx; rdmsr; or $0x901, %eax; wrmsr\n"
-           "mov %cr0, %eax; or $0x80010000, %eax; mov %eax, %cr0\n"
-           "rdmsr; mov %eax, %esi\n"
-           "ljmp $8, $0x10200\n");
+	   "mov $0x10, %eax; mov %eax, %ds; mov %eax, %ss; mov $0x30000, %esp\n"
+	   "mov %cr4, %eax; or $0x20, %eax; mov %eax, %cr4\n"
+	   "mov $0x1000, %eax; mov %eax, %cr3\n"
+	   "mov $0xc0000080, %ecx; rdmsr; or $0x901, %eax; wrmsr\n"
+	   "mov %cr0, %eax; or $0x80010000, %eax; mov %eax, %cr0\n"
+	   "rdmsr; mov %eax, %esi\n"
+	   "ljmp $8, $0x10200\n");
 FX_PROGRAM(boot64, 64,
-           "mov $0x123456789abcdef0, %rbx; lea 1(%rbx), %r15\n"
-           "pushq $0x30; pushq $0x10300; lretq\n");
+	   "mov $0x123456789abcdef0, %rbx; lea 1(%rbx), %r15\n"
+	   "pushq $0x30; pushq $0x10300; lretq\n");
 FX_PROGRAM(compat, 32,
-           "mov %cr0, %eax; and $0x7fffffff, %eax; mov %eax, %cr0\n"
-           "rdmsr; mov %eax, %edi; hlt\n");
+	   "mov %cr0, %eax; and $0x7fffffff, %eax; mov %eax, %cr0\n"
+	   "rdmsr; mov %eax, %edi; hlt\n");
 
 static void test_mode_switches(void **state)
 {
@@ -288,10 +289,16 @@ static void test_mode_switches(void **state)
 static struct fx *fx_protected(void)
 {
 	static const uint64_t gdt[] = {
-		0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff,
+		0,
+		0x00cf9b000000ffff,
+		0x00cf93000000ffff,
+		0x00cffb000000ffff,
+		0x00cff3000000ffff,
 		0x0000890078000067, /* 0x28: TSS */
-		0x0000ec0200082000 | 4ull << 48, /* 0x30: call gate, DPL 3, two parameters → 8:0x42000 */
-		0x0040f3000000ffff | 0x1000ull << 16, /* 0x38: user data, base 0x1000, limit 64 KiB */
+		0x0000ec0200082000 |
+			4ull << 48, /* 0x30: call gate, DPL 3, two parameters → 8:0x42000 */
+		0x0040f3000000ffff | 0x1000ull
+					     << 16, /* 0x38: user data, base 0x1000, limit 64 KiB */
 	};
 	struct fx *f = fx_new();
 	struct x86_state *s = f->s;
@@ -316,7 +323,8 @@ static struct fx *fx_protected(void)
 }
 
 FX_PROGRAM(call_gate, 32, "push $0x11; push $0x22; lcall $0x33, $0; mov %esp, %edi; int $0x80");
-FX_PROGRAM(gate_target, 32, "mov %esp, %esi; mov 8(%esp), %ebx; mov 12(%esp), %ecx; mov %cs, %edx; lret $8");
+FX_PROGRAM(gate_target, 32,
+	   "mov %esp, %esi; mov 8(%esp), %ebx; mov 12(%esp), %ecx; mov %cs, %edx; lret $8");
 
 static void test_call_gate(void **state)
 {
@@ -336,7 +344,8 @@ static void test_call_gate(void **state)
 	fx_free(f);
 }
 
-FX_PROGRAM(limit32, 32, "mov $0x3b, %eax; mov %eax, %fs; mov %fs:0xfffc, %ebx; mov %fs:0xfffd, %ebx; hlt");
+FX_PROGRAM(limit32, 32,
+	   "mov $0x3b, %eax; mov %eax, %fs; mov %fs:0xfffc, %ebx; mov %fs:0xfffd, %ebx; hlt");
 FX_PROGRAM(null32, 32, "xor %eax, %eax; mov %eax, %es; mov %es:(%eax), %ebx; hlt");
 FX_PROGRAM(codewrite, 32, "mov %eax, %cs:0x20000; hlt");
 
@@ -366,8 +375,8 @@ static void test_segments_32(void **state)
 
 /* Virtual-8086: entered by IRET, left by an interrupt with the data segments on the stack. */
 FX_PROGRAM(to_vm86, 32,
-           "push $0x1234; push $0x2345; push $0x3456; push $0x4000; push $0x5000; push $0x100\n"
-           "push $0x23202; push $0x4000; push $0; iret");
+	   "push $0x1234; push $0x2345; push $0x3456; push $0x4000; push $0x5000; push $0x100\n"
+	   "push $0x23202; push $0x4000; push $0; iret");
 FX_PROGRAM(in_vm86, 16, "mov %ds, %ax; mov %cs, %bx; int $0x80");
 
 static void test_vm86(void **state)
@@ -400,10 +409,10 @@ static void test_vm86(void **state)
 /* ---- descriptors asked about ---- */
 
 FX_PROGRAM(lar_lsl, 64,
-           "mov $0x08, %eax; lar %eax, %ebx; setz %bl; lsl %eax, %ecx\n"
-           "mov $0x2b, %eax; lar %eax, %esi\n"
-           "mov $0x18, %eax; mov $-1, %edi; lar %eax, %edi; setnz %r8b\n"
-           "mov $0x10, %eax; verw %ax; setz %r9b; mov $8, %eax; verw %ax; setz %r10b; hlt");
+	   "mov $0x08, %eax; lar %eax, %ebx; setz %bl; lsl %eax, %ecx\n"
+	   "mov $0x2b, %eax; lar %eax, %esi\n"
+	   "mov $0x18, %eax; mov $-1, %edi; lar %eax, %edi; setnz %r8b\n"
+	   "mov $0x10, %eax; verw %ax; setz %r9b; mov $8, %eax; verw %ax; setz %r10b; hlt");
 
 static void test_lar_lsl(void **state)
 {
@@ -556,7 +565,7 @@ static void test_kvmclock(void **state)
 	shift = (int8_t)f->ram[FX_DATA + 28];
 	assert_int_equal(f->ram[FX_DATA + 29], 1);
 	assert_true(mul >= 0x80000000u); /* full precision */
-	ns = f->cpuid.tsc_hz;            /* one second of TSC */
+	ns = f->cpuid.tsc_hz;		 /* one second of TSC */
 	ns = shift < 0 ? ns >> -shift : ns << shift;
 	ns = (uint64_t)(((unsigned __int128)ns * mul) >> 32);
 	assert_true(ns > 999999990 && ns <= 1000000000);
@@ -692,8 +701,8 @@ static void pio_write(void *opaque, uint16_t port, uint32_t val, unsigned size)
 }
 
 FX_PROGRAM(ports, 64,
-           "mov $0x3f8, %edx; mov $0x41, %eax; out %al, %dx; in $0x60, %al; mov %al, %bl\n"
-           "mov $0xcf8, %edx; in %dx, %eax; mov %eax, %ebp; mov $3, %ecx; cld; rep insb; hlt");
+	   "mov $0x3f8, %edx; mov $0x41, %eax; out %al, %dx; in $0x60, %al; mov %al, %bl\n"
+	   "mov $0xcf8, %edx; in %dx, %eax; mov %eax, %ebp; mov $3, %ecx; cld; rep insb; hlt");
 FX_PROGRAM(out_user, 64, "mov $0x3f8, %edx; out %al, %dx; mov $0x3f9, %edx; out %ax, %dx; hlt");
 
 static void test_ports(void **state)
@@ -766,7 +775,9 @@ FX_PROGRAM(mmio, 64, "mov (%rdi), %eax; mov 2(%rdi), %ebx; mov %rax, 8(%rdi); hl
 static void test_mmio(void **state)
 {
 	static const struct mem_io_ops ops = { .read = mmio_read, .write = mmio_write };
-	struct mem_region r = { .name = "dev", .base = 0xfe000000, .size = 4096, .ops = &ops, .fd = -1 };
+	struct mem_region r = {
+		.name = "dev", .base = 0xfe000000, .size = 4096, .ops = &ops, .fd = -1
+	};
 	struct fx *f = fx_long(0);
 
 	(void)state;

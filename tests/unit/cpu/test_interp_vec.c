@@ -29,7 +29,7 @@ static uint8_t *mem; /* followed by an inaccessible page */
 int interp_fault(struct vcpu *v, unsigned vec, bool has_error, uint32_t error)
 {
 	struct interp *it = interp_of(v);
-	it->fault = (struct interp_fault_info){(uint8_t)vec, true, has_error, error, 0};
+	it->fault = (struct interp_fault_info){ (uint8_t)vec, true, has_error, error, 0 };
 	return -1;
 }
 
@@ -43,7 +43,8 @@ static int access_fault(struct vcpu *v)
 	return interp_fault(v, X86_EX_PF, true, 0);
 }
 
-int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc, gva_t *lin)
+int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, unsigned acc,
+		  gva_t *lin)
 {
 	(void)size;
 	(void)acc;
@@ -51,7 +52,8 @@ int interp_linear(struct vcpu *v, unsigned seg, uint64_t off, unsigned size, uns
 	return x86_canonical(*lin) ? 0 : interp_gp0(v);
 }
 
-int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc, gva_t *lin)
+int interp_operand(struct vcpu *v, const struct x86_insn *i, unsigned size, unsigned acc,
+		   gva_t *lin)
 {
 	return interp_linear(v, i->seg, x86_ea(i, v->s->gpr, v->s->rip + i->len), size, acc, lin);
 }
@@ -125,7 +127,8 @@ static uint8_t *cput(uint8_t *p, const void *b, size_t n)
 	memcpy(p, b, n);
 	return p + n;
 }
-#define C(...) p = cput(p, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define C(...)                                                                                     \
+	p = cput(p, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
 static uint8_t *put_disp(uint8_t *p, uint32_t d)
 {
@@ -134,7 +137,8 @@ static uint8_t *put_disp(uint8_t *p, uint32_t d)
 
 static uint8_t *mov_gpr(uint8_t *p, bool load, unsigned base, unsigned r)
 {
-	C((uint8_t)(0x48 | (r >= 8 ? 4 : 0)), load ? 0x8b : 0x89, (uint8_t)(0x80 | (r & 7) << 3 | base));
+	C((uint8_t)(0x48 | (r >= 8 ? 4 : 0)), load ? 0x8b : 0x89,
+	  (uint8_t)(0x80 | (r & 7) << 3 | base));
 	return put_disp(p, 8 * r);
 }
 
@@ -190,7 +194,7 @@ static int native_run(void)
 	union {
 		uint8_t *p;
 		void (*fn)(struct native *);
-	} entry = {code};
+	} entry = { code };
 	nat_trap = -1;
 	entry.fn(nat);
 	__asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
@@ -204,10 +208,10 @@ static int native_run(void)
 static void catch_signals(void)
 {
 	static uint8_t altstack[65536];
-	stack_t ss = {.ss_sp = altstack, .ss_size = sizeof(altstack)};
-	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	stack_t ss = { .ss_sp = altstack, .ss_size = sizeof(altstack) };
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	sigaltstack(&ss, NULL);
-	const int sigs[] = {SIGFPE, SIGSEGV, SIGILL, SIGBUS};
+	const int sigs[] = { SIGFPE, SIGSEGV, SIGILL, SIGBUS };
 	for (unsigned k = 0; k < ARRAY_SIZE(sigs); k++)
 		sigaction(sigs[k], &sa, NULL);
 }
@@ -215,8 +219,10 @@ static void catch_signals(void)
 static int set_up(void **state)
 {
 	(void)state;
-	mem = mmap(NULL, MEM_SIZE + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mem = mmap(NULL, MEM_SIZE + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1,
+		   0);
+	code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
 	nat = aligned_alloc(64, sizeof(*nat));
 	if (mem == MAP_FAILED || code == MAP_FAILED || !nat)
 		return -1;
@@ -269,14 +275,27 @@ static void open_unit(void)
 }
 
 static uint32_t nat_mm; /* MXCSR.MM where the host has it */
-static const uint32_t floats[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
-                                  0x7fc00000, 0x7f800001, 1, 0x80000001, 0x7fffff, 0x00800000,
-                                  0x7f7fffff, 0x40490fdb, 0x4f000000, 0xcf000000, 0x3f000000};
-static const uint64_t doubles[] = {0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000,
-                                   0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000,
-                                   0x7ff0000000000001, 1, 0x800fffffffffffff, 0x0010000000000000,
-                                   0x7fefffffffffffff, 0x41e0000000000000, 0x43e0000000000000,
-                                   0x3810000000000000, 0x36a0000000000000, 0x3fe0000000000000};
+static const uint32_t floats[] = { 0,	       0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
+				   0xff800000, 0x7fc00000, 0x7f800001, 1,	   0x80000001,
+				   0x7fffff,   0x00800000, 0x7f7fffff, 0x40490fdb, 0x4f000000,
+				   0xcf000000, 0x3f000000 };
+static const uint64_t doubles[] = { 0,
+				    0x8000000000000000,
+				    0x3ff0000000000000,
+				    0xbff0000000000000,
+				    0x7ff0000000000000,
+				    0xfff0000000000000,
+				    0x7ff8000000000000,
+				    0x7ff0000000000001,
+				    1,
+				    0x800fffffffffffff,
+				    0x0010000000000000,
+				    0x7fefffffffffffff,
+				    0x41e0000000000000,
+				    0x43e0000000000000,
+				    0x3810000000000000,
+				    0x36a0000000000000,
+				    0x3fe0000000000000 };
 
 static void random_data(uint8_t *p, unsigned n)
 {
@@ -294,8 +313,10 @@ static void random_data(uint8_t *p, unsigned n)
 
 static void random_st(uint8_t *p)
 {
-	static const uint16_t exps[] = {0, 0, 1, 0x3fff, 0x7fff, 0x7ffe, 0x403e, 0x3c00, 0x4400, 0x3f80, 0x3000};
-	static const uint64_t mants[] = {0, 1ull << 63, 3ull << 62, ~0ull, 1, (1ull << 63) | 1, 1ull << 62};
+	static const uint16_t exps[] = { 0,	 0,	 1,	 0x3fff, 0x7fff, 0x7ffe,
+					 0x403e, 0x3c00, 0x4400, 0x3f80, 0x3000 };
+	static const uint64_t mants[] = { 0, 1ull << 63,       3ull << 62, ~0ull,
+					  1, (1ull << 63) | 1, 1ull << 62 };
 	uint16_t e = (uint16_t)(exps[below(ARRAY_SIZE(exps))] | below(2) << 15);
 	uint64_t m = below(2) ? mants[below(ARRAY_SIZE(mants))] : rnd() | (uint64_t)below(2) << 63;
 	if (below(3) == 0)
@@ -315,7 +336,7 @@ static void random_xsave(uint8_t *x)
 		fsw = (below(0x80) & (fcw | 0x40)) | (below(2) ? below(0x80) << 8 : 0);
 	if (below(2))
 		mxcsr = below(0x10000) | (below(8) ? 0 : nat_mm);
-	uint16_t w[3] = {(uint16_t)fcw, (uint16_t)fsw, (uint16_t)(below(3) ? 0xff : below(256))};
+	uint16_t w[3] = { (uint16_t)fcw, (uint16_t)fsw, (uint16_t)(below(3) ? 0xff : below(256)) };
 	memcpy(x, w, 6);
 	if (!below(4))
 		x[4] = 0;
@@ -331,7 +352,7 @@ static void random_xsave(uint8_t *x)
 static unsigned random_insn(uint8_t *b, bool x87)
 {
 	unsigned n = 0;
-	static const uint8_t pfx[] = {0, 0x66, 0xf3, 0xf2};
+	static const uint8_t pfx[] = { 0, 0x66, 0xf3, 0xf2 };
 	uint8_t modrm = (uint8_t)rnd();
 	if (modrm < 0xc0)
 		modrm = (uint8_t)((modrm & 0x38) | 0x43);
@@ -342,7 +363,7 @@ static unsigned random_insn(uint8_t *b, bool x87)
 		return 15;
 	}
 	unsigned map = 1 + below(3);
-	static const uint8_t rare[] = {0x71, 0x72, 0x73, 0xae};
+	static const uint8_t rare[] = { 0x71, 0x72, 0x73, 0xae };
 	uint8_t op = below(16) ? (uint8_t)rnd() : rare[below(4)];
 	if (map == 1 && (op == 0x38 || op == 0x3a))
 		op = 0x10; /* not an opcode but a map */
@@ -383,7 +404,7 @@ static void dump_insn(const struct x86_insn *i, const char *what)
 {
 	char text[128];
 	fprintf(stderr, "%s: %s  [", what,
-	        x86_disasm(text, sizeof(text), i->mode, i->bytes, i->len, 0));
+		x86_disasm(text, sizeof(text), i->mode, i->bytes, i->len, 0));
 	for (unsigned k = 0; k < i->len; k++)
 		fprintf(stderr, "%02x ", i->bytes[k]);
 	fprintf(stderr, "]\n");
@@ -394,7 +415,8 @@ static bool differ(const struct x86_insn *i, const char *what, uint64_t a, uint6
 	if (a == b)
 		return false;
 	dump_insn(i, what);
-	fprintf(stderr, "   interp %016llx host %016llx\n", (unsigned long long)a, (unsigned long long)b);
+	fprintf(stderr, "   interp %016llx host %016llx\n", (unsigned long long)a,
+		(unsigned long long)b);
 	return true;
 }
 
@@ -460,12 +482,12 @@ static bool host_has(unsigned feature)
 		uint32_t leaf, subleaf;
 		uint8_t reg, bit;
 	} f[] = {
-		{0, 0, 0, 0},
-#define X86_FEAT(name, leaf, subleaf, reg, bit) {leaf, subleaf, reg, bit},
+		{ 0, 0, 0, 0 },
+#define X86_FEAT(name, leaf, subleaf, reg, bit) { leaf, subleaf, reg, bit },
 #include "x86/features.def"
 #undef X86_FEAT
 	};
-	uint32_t r[4] = {0};
+	uint32_t r[4] = { 0 };
 	if (feature == X86_FEAT_NONE)
 		return true;
 	__cpuid_count(f[feature].leaf, f[feature].subleaf, r[0], r[1], r[2], r[3]);
@@ -533,7 +555,7 @@ static void random_state(const struct x86_insn *i)
 
 static bool one_case(bool x87)
 {
-	uint8_t bytes[16] = {0};
+	uint8_t bytes[16] = { 0 };
 	static uint8_t before[MEM_SIZE], after[MEM_SIZE];
 	struct x86_insn i;
 	unsigned n = random_insn(bytes, x87);
@@ -591,7 +613,8 @@ static void test_against_host(void **state)
 	unsigned done = 0;
 	for (unsigned k = 0; k < cases * 20 && done < cases; k++)
 		done += one_case(below(5) == 0);
-	printf("cases: %u, seed %llu, thunks %u\n", done, (unsigned long long)seed, vec_unit_of(&vcpu)->count);
+	printf("cases: %u, seed %llu, thunks %u\n", done, (unsigned long long)seed,
+	       vec_unit_of(&vcpu)->count);
 	assert_true(done > cases / 2);
 	coverage();
 	interp_vec_close(&vcpu);
@@ -602,7 +625,7 @@ static void test_against_host(void **state)
 static int exec_mode(enum x86_mode mode, const uint8_t *bytes, unsigned n)
 {
 	struct x86_insn i;
-	uint8_t b[15] = {0};
+	uint8_t b[15] = { 0 };
 	memcpy(b, bytes, n);
 	assert_int_equal(x86_decode(&i, mode, b, 15), (int)n);
 	memset(&interp.fault, 0, sizeof(interp.fault));
@@ -610,8 +633,8 @@ static int exec_mode(enum x86_mode mode, const uint8_t *bytes, unsigned n)
 	st->rip += n;
 	return ret;
 }
-#define EXEC(mode, ...) \
-	exec_mode(mode, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define EXEC(mode, ...)                                                                            \
+	exec_mode(mode, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 #define EXEC64(...) EXEC(X86_MODE_64, __VA_ARGS__)
 
 static uint64_t mem64(unsigned off)
@@ -742,7 +765,7 @@ static void test_x87_exceptions(void **state)
 	assert_int_equal(EXEC64(0x9b), -1);
 	assert_int_equal(interp.fault.vec, X86_EX_MF);
 	assert_int_equal(EXEC64(0x0f, 0x6f, 0xc1), -1); /* movq mm0, mm1 waits too */
-	assert_int_equal(EXEC64(0xdf, 0xe0), 0);        /* fnstsw ax does not */
+	assert_int_equal(EXEC64(0xdf, 0xe0), 0);	/* fnstsw ax does not */
 	assert_int_equal(st->gpr[X86_RAX] & 0x8084, 0x8084);
 	assert_int_equal(EXEC64(0xd9, 0x73, 0x40), 0); /* fnstenv [rbx+64] */
 	assert_int_equal(mem32(64 + 12), 0x56789000);
@@ -829,7 +852,8 @@ static void test_cache_flush(void **state)
 	open_unit();
 	memset(st->xsave + XS_XMM, 0x5a, 256);
 	for (unsigned n = 0; n < 3 * 256 * 64; n++) {
-		uint8_t b[] = {0x66, 0x0f, 0x70, (uint8_t)(0xc0 | n % 64), (uint8_t)(n / 64)}; /* pshufd */
+		uint8_t b[] = { 0x66, 0x0f, 0x70, (uint8_t)(0xc0 | n % 64),
+				(uint8_t)(n / 64) }; /* pshufd */
 		assert_int_equal(exec_mode(X86_MODE_64, b, sizeof(b)), 0);
 		assert_int_equal(st->xsave[XS_XMM + 16 * (n / 8 % 8)], 0x5a);
 	}
@@ -841,7 +865,7 @@ static void speed(const char *name, const uint8_t *bytes, unsigned n)
 {
 	struct timespec a, b;
 	struct x86_insn i;
-	uint8_t buf[15] = {0};
+	uint8_t buf[15] = { 0 };
 	memcpy(buf, bytes, n);
 	assert_true(x86_decode(&i, X86_MODE_64, buf, 15) > 0);
 	st->gpr[X86_RBX] = (uintptr_t)mem;
@@ -854,8 +878,8 @@ static void speed(const char *name, const uint8_t *bytes, unsigned n)
 	double ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
 	printf("%-24s %.1f M/s\n", name, 200000 * 1e3 / ns);
 }
-#define SPEED(name, ...) \
-	speed(name, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define SPEED(name, ...)                                                                           \
+	speed(name, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
 static void test_speed(void **state)
 {
@@ -876,8 +900,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_host), cmocka_unit_test(test_xsave),
-		cmocka_unit_test(test_fxsave),       cmocka_unit_test(test_x87_exceptions),
-		cmocka_unit_test(test_fnsave),       cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_fxsave),	     cmocka_unit_test(test_x87_exceptions),
+		cmocka_unit_test(test_fnsave),	     cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_cache_flush),  cmocka_unit_test(test_speed),
 	};
 	if (argc > 1)

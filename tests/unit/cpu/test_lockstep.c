@@ -149,7 +149,8 @@ static enum cpu_exit_reason ls_run(struct ls_fx *t)
 
 /* ---- programs that must not differ ---- */
 
-FX_PROGRAM(mixed, 64, ".intel_syntax noprefix\n"
+FX_PROGRAM(mixed, 64,
+	   ".intel_syntax noprefix\n"
 	   "mov ecx, 2000\n"
 	   "xor eax, eax\n"
 	   "mov rdi, 0x20000\n"
@@ -212,7 +213,8 @@ static void test_mixed(void **state)
 }
 
 /* Exceptions: the handlers halt, so patch those of #DE, #PF, #UD to step over two bytes and return. */
-FX_PROGRAM(faults, 64, ".intel_syntax noprefix\n"
+FX_PROGRAM(faults, 64,
+	   ".intel_syntax noprefix\n"
 	   "mov ebp, 100\n"
 	   "1: xor ebx, ebx\n"
 	   "mov eax, 5\n"
@@ -252,7 +254,8 @@ static void test_faults(void **state)
 }
 
 /* A loop that changes an instruction ahead of itself, in its own block. */
-FX_PROGRAM(smc, 64, ".intel_syntax noprefix\n"
+FX_PROGRAM(smc, 64,
+	   ".intel_syntax noprefix\n"
 	   "mov ecx, 300\n"
 	   "1: mov [rip + 2f + 1], ecx\n"
 	   "2: mov eax, 0x11111111\n"
@@ -273,7 +276,8 @@ static void test_smc(void **state)
 	ls_free(t);
 }
 
-FX_PROGRAM(devices, 64, ".intel_syntax noprefix\n"
+FX_PROGRAM(devices, 64,
+	   ".intel_syntax noprefix\n"
 	   "mov ecx, 50\n"
 	   "mov rdi, 0x2000000\n"
 	   "1: in al, 0x60\n"

@@ -21,7 +21,9 @@ static struct x86_state *s;
 
 static void build(unsigned vcpus, bool invtsc, bool hypervisor)
 {
-	const struct x86_cpuid_options o = { .vcpus = vcpus, .invtsc = invtsc, .hypervisor = hypervisor };
+	const struct x86_cpuid_options o = { .vcpus = vcpus,
+					     .invtsc = invtsc,
+					     .hypervisor = hypervisor };
 
 	x86_cpuid_build(&c, &o);
 }

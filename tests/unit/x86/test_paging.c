@@ -313,9 +313,9 @@ static void test_pae(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_identity),    T(test_four_levels), T(test_probe),    T(test_large_pages),
-		T(test_not_present), T(test_rights),      T(test_smep_smap), T(test_reserved),
-		T(test_pcid_and_retry), T(test_32bit),    T(test_pae),
+		T(test_identity),	T(test_four_levels), T(test_probe),	T(test_large_pages),
+		T(test_not_present),	T(test_rights),	     T(test_smep_smap), T(test_reserved),
+		T(test_pcid_and_retry), T(test_32bit),	     T(test_pae),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
