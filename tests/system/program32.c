@@ -12,7 +12,10 @@ static long call_int80(u32 nr, u32 a, u32 b, u32 c, u32 d)
 {
 	long r;
 
-	__asm__ volatile("int $0x80" : "=a"(r) : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+	__asm__ volatile("int $0x80"
+			 : "=a"(r)
+			 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d)
+			 : "memory");
 	return r;
 }
 
@@ -27,8 +30,16 @@ static long call_fast(u32 nr, u32 a, u32 b, u32 c, u32 d)
 	return r;
 }
 
-enum { SYS_EXIT = 1, SYS_FORK = 2, SYS_WRITE = 4, SYS_WAITPID = 7, SYS_GETPID = 20, SYS_KILL = 37,
-       SYS_SIGACTION = 174, SYS_SET_THREAD_AREA = 243 };
+enum {
+	SYS_EXIT = 1,
+	SYS_FORK = 2,
+	SYS_WRITE = 4,
+	SYS_WAITPID = 7,
+	SYS_GETPID = 20,
+	SYS_KILL = 37,
+	SYS_SIGACTION = 174,
+	SYS_SET_THREAD_AREA = 243
+};
 enum { SIGILL = 4, SIGFPE = 8, SIGUSR1 = 10, SIGSEGV = 11 };
 
 static void put(const char *s)
@@ -73,7 +84,10 @@ static u32 wide(void)
 	for (u32 i = 1; i < 200000; i++) {
 		a = a * 6364136223846793005ull + i;
 		sum += (a << (i & 63)) ^ (a >> (i & 31)) ^ (u64)((u32)a % i);
-		__asm__ volatile("bswapl %0; bsrl %1, %%ecx; adcl %%ecx, %0" : "+r"(*(u32 *)&sum) : "r"((u32)a | 1) : "ecx", "cc");
+		__asm__ volatile("bswapl %0; bsrl %1, %%ecx; adcl %%ecx, %0"
+				 : "+r"(*(u32 *)&sum)
+				 : "r"((u32)a | 1)
+				 : "ecx", "cc");
 	}
 	return (u32)(sum ^ sum >> 32);
 }
@@ -89,11 +103,20 @@ static u32 old_ways(void)
 		from[i] = (char)(i * 7);
 	for (int round = 0; round < 2000; round++) {
 		s = from, d = to, n = 299;
-		__asm__ volatile("pushl %%es; pushl %%ds; popl %%es; rep movsb; popl %%es" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
-		__asm__ volatile("movb %1, %%al; addb $0x19, %%al; daa; movzbl %%al, %0" : "=r"(x) : "m"(from[round % 300]) : "eax", "cc");
+		__asm__ volatile("pushl %%es; pushl %%ds; popl %%es; rep movsb; popl %%es"
+				 : "+S"(s), "+D"(d), "+c"(n)
+				 :
+				 : "memory");
+		__asm__ volatile("movb %1, %%al; addb $0x19, %%al; daa; movzbl %%al, %0"
+				 : "=r"(x)
+				 : "m"(from[round % 300])
+				 : "eax", "cc");
 		r = r * 31 + x + (u32)(unsigned char)to[round % 299];
-		__asm__ volatile("pushal; popal; pushfl; popl %0; aam $7; aad $3" : "=r"(x) : : "eax", "cc");
-		__asm__ volatile("lahf; salc; movzbl %%al, %0" : "=r"(x) : : "eax");
+		__asm__ volatile("pushal; popal; pushfl; popl %0; aam $7; aad $3"
+				 : "=r"(x)
+				 :
+				 : "eax", "cc");
+		__asm__ volatile("lahf; shrl $8, %%eax; movzbl %%al, %0" : "=r"(x) : : "eax");
 		r += x & 1;
 	}
 	return r;
@@ -144,7 +167,9 @@ static u32 thread_area(void)
 
 	if (call_int80(SYS_SET_THREAD_AREA, (u32)desc, 0, 0, 0))
 		return 0;
-	__asm__ volatile("movw %w1, %%gs; movl %%gs:8, %0; addl %%gs:4, %0" : "=r"(v) : "r"(desc[0] * 8 + 3));
+	__asm__ volatile("movw %w1, %%gs; movl %%gs:8, %0; addl %%gs:4, %0"
+			 : "=r"(v)
+			 : "r"(desc[0] * 8 + 3));
 	call_fast(SYS_GETPID, 0, 0, 0, 0);
 	__asm__ volatile("addl %%gs:0, %0" : "+r"(v));
 	return v;

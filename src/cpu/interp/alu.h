@@ -97,8 +97,8 @@ ALU_INLINE uint16_t alu_ax(uint64_t fl)
 #define ALU_4U(name, insn, mask)                                                                   \
 	ALU_UN(name, insn "b", uint8_t, 1, "q", mask)                                              \
 	ALU_UN(name, insn "w", uint16_t, 2, "r", mask)                                             \
-		ALU_UN(name, insn "l", uint32_t, 4, "r", mask)                                     \
-			ALU_UN(name, insn "q", uint64_t, 8, "r", mask)
+	ALU_UN(name, insn "l", uint32_t, 4, "r", mask)                                             \
+	ALU_UN(name, insn "q", uint64_t, 8, "r", mask)
 #define ALU_3(m, name, insn)                                                                       \
 	m(name, insn "w", uint16_t, 2) m(name, insn "l", uint32_t, 4) m(name, insn "q", uint64_t, 8)
 

@@ -256,10 +256,23 @@ static inline int flat_branch(struct vcpu *v, uint64_t target)
 		return flat_branch(v, v->s->rip + i->len + i->imm);                                \
 	}
 JCC(0)
-JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13)
-	JCC(14) JCC(15)
+JCC(1)
+JCC(2)
+JCC(3)
+JCC(4)
+JCC(5)
+JCC(6)
+JCC(7)
+JCC(8)
+JCC(9)
+JCC(10)
+JCC(11)
+JCC(12)
+JCC(13)
+JCC(14)
+JCC(15)
 
-		HANDLER(jmp)
+HANDLER(jmp)
 {
 	return flat_branch(v, v->s->rip + i->len + i->imm);
 }
