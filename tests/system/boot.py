@@ -60,7 +60,7 @@ def kernels():
 
 def program32():
     source, binary = work("p32.c"), work("p32")
-    with open(source, "w", encoding="ascii") as f:
+    with open(source, "w", encoding="utf-8") as f:
         f.write(PROGRAM32)
     made = subprocess.run(["gcc", "-m32", "-O2", "-nostdlib", "-static", "-ffreestanding", "-fno-pic",
                            "-fno-stack-protector", "-mfpmath=387", "-mno-sse", "-o", binary, source],

@@ -81,7 +81,7 @@ def syncs(log):
 def signals():
     """The guest writes without flushing; a signal must leave the data in the file, flushed."""
     source, shim = work("shim.c"), work("shim.so")
-    with open(source, "w", encoding="ascii") as f:
+    with open(source, "w", encoding="utf-8") as f:
         f.write(SHIM)
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", shim, source], check=True)
     log = work("syncs")

@@ -107,7 +107,7 @@ int main(void)
 def udp_echo():
     """A program for the guest that sends every datagram back: busybox has none."""
     source, binary = work("udp.c"), work("udp")
-    with open(source, "w", encoding="ascii") as f:
+    with open(source, "w", encoding="utf-8") as f:
         f.write(UDP_ECHO)
     subprocess.run(["gcc", "-O2", "-static", "-o", binary, source], check=True)
     return ("udp", binary, 0o755)
