@@ -157,10 +157,14 @@ struct dbt_link {
 };
 
 /* ---- code memory (fcache.c) ---- */
+/* One piece of cold code: MOV r64, imm64 and JMP rel32, rounded up. */
+#define DBT_COLD_BYTES 16
+
 struct dbt_fcache {
 	uint8_t *rw, *rx;
 	size_t size;
 	uint8_t *next; /* bump pointer, writable alias */
+	uint8_t *cold; /* the same from the far end, downwards */
 	uint8_t *after_stubs;
 };
 static inline uint8_t *dbt_rx(const struct dbt_fcache *f, uint8_t *rw)

@@ -28,6 +28,7 @@ int dbt_fcache_open(struct dbt_fcache *f, size_t size)
 	if (f->rw == MAP_FAILED || f->rx == MAP_FAILED)
 		return -ENOMEM;
 	f->next = f->rw;
+	f->cold = f->rw + f->size;
 	return 0;
 }
 
@@ -47,6 +48,7 @@ void dbt_cache_flush(struct dbt *d)
 	stat_inc(DBT_FLUSH_CACHE);
 	d->flushes++;
 	d->fc.next = d->fc.after_stubs;
+	d->fc.cold = d->fc.rw + d->fc.size;
 	d->nblock = d->nlink = 1;
 	d->nmap = d->nret_site = 0;
 	d->nkcode = 1;

@@ -156,7 +156,7 @@ void dbt_jc_clear(struct dbt_jc *jc, uint8_t *miss_rx)
 static uint8_t *emit_checked(struct dbt *d, struct dbt_block *b, const uint8_t *hit,
 			     const uint8_t *miss)
 {
-	struct emit e = { d->fc.next, d->fc.next, d->fc.rw + d->fc.size, false };
+	struct emit e = { d->fc.next, d->fc.next, d->fc.cold, false };
 
 	dbt_emit_check_s0(&e, b->va, miss);
 	emit_jmp(&e, hit);

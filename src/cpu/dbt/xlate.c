@@ -165,31 +165,51 @@ static enum xlate_result translate_one(struct xlate *x)
 	return is_bit_string(i) ? bit_string(x) : xl_plain(x);
 }
 
+/*
+ * What is left behind for good once a link is made, and what is hardly ever run, lies at the far end of code memory: hot
+ * code stays dense.
+ */
+static uint8_t *emit_cold(struct xlate *x, uint64_t s0, const uint8_t *then)
+{
+	uint8_t *at = x->d->fc.cold -= DBT_COLD_BYTES;
+	struct emit e = { at, at, at + DBT_COLD_BYTES, false };
+
+	emit_mov_imm(&e, S0, s0);
+	emit_jmp(&e, then);
+	BUG_ON(e.overflow);
+	return at;
+}
+
+/* A link's exit stub names the link, which needs the stub's address: it is always at the next cold place. */
+static uint8_t *emit_link_stub(struct xlate *x, const struct xlate_pending *p)
+{
+	uint8_t *at = x->d->fc.cold - DBT_COLD_BYTES;
+
+	return emit_cold(x, dbt_link_new(x->d, x->b, p->va, p->rel, at), x->d->stub_link);
+}
+
 /* Emits what the block's jumps out of line lead to. */
 static void emit_pending(struct xlate *x)
 {
-	struct emit *e = &x->e;
+	struct dbt *d = x->d;
 
-	for (unsigned n = 0; n < x->npending; n++) {
+	for (unsigned n = 0; n < x->npending && !x->e.overflow; n++) {
 		struct xlate_pending *p = &x->pending[n];
 
-		if (e->overflow)
-			return;
-		emit_patch32(p->rel, e->p);
-		if (p->kind == XL_PEND_LINK && xl_may_link(x, p->va)) {
-			uint8_t *stub = e->p;
-
-			emit_mov_imm(e, S0, dbt_link_new(x->d, x->b, p->va, p->rel, stub));
-			emit_jmp(e, x->d->stub_link);
-			continue;
-		}
-		if (p->kind == XL_PEND_LINK) {
+		if (p->kind == XL_PEND_LINK && !xl_may_link(x, p->va)) {
+			emit_patch32(p->rel, x->e.p);
 			xl_across(x, p->va, false);
-			continue;
+		} else if (p->kind == XL_PEND_LINK) {
+			emit_patch32(p->rel, emit_link_stub(x, p));
+		} else {
+			emit_patch32(p->rel, emit_cold(x, p->va,
+						       p->kind == XL_PEND_STEP ? d->stub_step
+									       : d->stub_irq));
 		}
-		emit_mov_imm(e, S0, p->va);
-		emit_jmp(e, p->kind == XL_PEND_STEP ? x->d->stub_step : x->d->stub_irq);
 	}
+	/* Room for what divert_start() may have to put there. */
+	while (x->e.p - x->b->host < DBT_COLD_BYTES)
+		emit_u8(&x->e, 0xcc);
 }
 
 /*
@@ -310,7 +330,7 @@ static void build(struct xlate *x)
 
 static bool room_left(const struct dbt *d)
 {
-	return d->fc.next + MAX_INSNS * INSN_ROOM + 4096 < d->fc.rw + d->fc.size &&
+	return d->fc.next + MAX_INSNS * INSN_ROOM + 4096 < d->fc.cold &&
 	       d->nblock + 1 < DBT_MAX_BLOCKS && d->nlink + 2 * MAX_INSNS + 8 < DBT_MAX_LINKS &&
 	       d->nmap + MAX_INSNS + 8 < DBT_MAX_MAPS &&
 	       d->nret_site + MAX_INSNS + 8 < DBT_MAX_RET_SITES && d->nkcode + 4 < DBT_MAX_KCODE;
@@ -405,6 +425,7 @@ struct dbt_block *dbt_translate(struct dbt *d, gva_t va, uint32_t mode)
 		return NULL;
 	if (!room_left(d))
 		dbt_cache_flush(d);
+	d->fc.next = d->fc.rw + ALIGN_UP((uint64_t)(d->fc.next - d->fc.rw), 16ull);
 	x.b = &d->block[d->nblock];
 	*x.b = (struct dbt_block){ .va = va,
 				   .ram_off = off,

@@ -145,7 +145,7 @@ static bool part_same(const struct x86_state *a, const struct x86_state *b, cons
 	for (unsigned k = 0; k < p->count; k++) {
 		part_value(a, p, k, x);
 		part_value(b, p, k, y);
-		if (memcmp(x, y, 16))
+		if (memcmp(x, y, 16) != 0)
 			return false;
 	}
 	return true;
@@ -214,7 +214,7 @@ static void say_state(const struct x86_state *a, const struct x86_state *b)
 	uint8_t x[16], y[16];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
-		if (memcmp(at(a, fields[i].off), at(b, fields[i].off), fields[i].size))
+		if (memcmp(at(a, fields[i].off), at(b, fields[i].off), fields[i].size) != 0)
 			say_field(fields[i].name, at(a, fields[i].off), at(b, fields[i].off),
 				  fields[i].size);
 	if (memcmp(a->xsave + XS_MXCSR, b->xsave + XS_MXCSR, 4) != 0)
