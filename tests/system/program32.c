@@ -80,14 +80,17 @@ static u32 arithmetic(void)
 static u32 wide(void)
 {
 	u64 a = 0x0123456789abcdefull, sum = 0;
+	u32 low;
 
 	for (u32 i = 1; i < 200000; i++) {
 		a = a * 6364136223846793005ull + i;
 		sum += (a << (i & 63)) ^ (a >> (i & 31)) ^ (u64)((u32)a % i);
-		__asm__ volatile("bswapl %0; bsrl %1, %%ecx; adcl %%ecx, %0"
-				 : "+r"(*(u32 *)&sum)
+		low = (u32)sum;
+		__asm__ volatile("bswapl %0; bsrl %1, %%ecx; addl %%ecx, %0; adcl $0, %0"
+				 : "+r"(low)
 				 : "r"((u32)a | 1)
 				 : "ecx", "cc");
+		sum = (sum & ~0xffffffffull) | low;
 	}
 	return (u32)(sum ^ sum >> 32);
 }
@@ -116,7 +119,10 @@ static u32 old_ways(void)
 				 : "=r"(x)
 				 :
 				 : "eax", "cc");
-		__asm__ volatile("lahf; shrl $8, %%eax; movzbl %%al, %0" : "=r"(x) : : "eax");
+		__asm__ volatile("testl %%eax, %%eax; lahf; shrl $8, %%eax; movzbl %%al, %0"
+				 : "=r"(x)
+				 :
+				 : "eax");
 		r += x & 1;
 	}
 	return r;
@@ -129,10 +135,10 @@ static void handler(int signal)
 	handled = handled * 100 + (u32)signal;
 }
 
-/* struct sigcontext: where eip stands behind the frame's signal number. */
+/* struct sigcontext: its eip stands fifteenth; saved ebp, return, signal lie before it. */
 static void fault_handler(int signal)
 {
-	u32 *context = (u32 *)(&signal + 1);
+	volatile u32 *context = (volatile u32 *)__builtin_frame_address(0) + 3;
 
 	handler(signal);
 	context[14] += 2; /* both faulting instructions are two bytes long */

@@ -255,6 +255,19 @@ static enum dbt_fit operand_fit(const struct xlate *x)
 	return fit;
 }
 
+/* RSP may be anything after it: all but pushes, pops, and adding or subtracting multiples of 8. */
+static bool moves_rsp(const struct x86_insn *i)
+{
+	if ((i->attr & (IA_CALL | IA_RET)) || i->id == X86_ID_LEAVE)
+		return true;
+	for (unsigned k = 0; k < i->nop; k++)
+		if (i->op[k].kind == OPK_GPR && i->op[k].reg == X86_RSP && !i->op[k].high8 &&
+		    (i->op[k].access & OPA_W))
+			return !((i->id == X86_ID_ADD || i->id == X86_ID_SUB) && i->opsize == 8 &&
+				 i->op[1].kind == OPK_IMM && i->imm % 8 == 0);
+	return false;
+}
+
 /* Decodes and emits one instruction; true: the block goes on. */
 static bool build_one(struct xlate *x)
 {
@@ -275,6 +288,7 @@ static bool build_one(struct xlate *x)
 	}
 	x->next = x->va + x->i.len;
 	x->fit = operand_fit(x);
+	x->stack_aligned = false;
 	for (unsigned k = 0; k < x->i.nop; k++)
 		if (x->i.op[k].kind == OPK_GPR && (x->i.op[k].access & OPA_W))
 			x->written |= 1u << x->i.op[k].reg;
@@ -286,6 +300,8 @@ static bool build_one(struct xlate *x)
 			xl_exit_step(x);
 		return false;
 	}
+	if (moves_rsp(&x->i))
+		x->rsp_aligned = false;
 	x->b->ninsn++;
 	x->va = x->next;
 	if (r == XLATE_NEXT && (x->i.attr & IA_BRANCH))

@@ -20,6 +20,8 @@ struct xlate {
 	struct dbt_insn_map *m; /* its side-table row */
 	unsigned base; /* host register that XL_MEM adds to S1: S0, or the guest's base register itself */
 	enum dbt_fit fit;      /* how its memory operand is known to lie */
+	bool rsp_aligned;      /* an access has shown that RSP is a multiple of 8 */
+	bool stack_aligned;    /* the next access is aligned if RSP is; consumed by it */
 	bool shadow;	       /* the previous instruction was STI: no interrupt before this one */
 	struct xlate_pending { /* code for the end of the block */
 		uint8_t *rel;  /* jump to it */

@@ -121,6 +121,7 @@ static void push_return(struct xlate *x)
 	struct emit *e = &x->e;
 
 	emit_lea(e, S0, HM(H_GUEST_RSP, -8));
+	x->stack_aligned = true;
 	xl_translate(x, 8);
 	if (x->i.attr & IA_INDIRECT) {
 		emit_load(e, S2, XL_MEM);
@@ -190,6 +191,7 @@ static enum xlate_result ret(struct xlate *x)
 	struct emit *e = &x->e;
 
 	emit_lea(e, S0, HM(H_GUEST_RSP, 0));
+	x->stack_aligned = true;
 	xl_translate(x, 8);
 	xl_commit(x);
 	emit_load(e, S0, XL_MEM);

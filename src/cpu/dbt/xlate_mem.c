@@ -123,9 +123,11 @@ static void misfit(struct xlate *x, unsigned size, unsigned ea)
 static void translate(struct xlate *x, unsigned size, unsigned sum)
 {
 	struct emit *e = &x->e;
-	bool add = size > 1 && x->fit != DBT_FIT_TESTED;
+	bool stack = x->stack_aligned, known = size == 1 || (stack && x->rsp_aligned);
+	bool add = !known && x->fit != DBT_FIT_TESTED;
 
-	if (size > 1 && !add)
+	x->stack_aligned = false;
+	if (!known && !add)
 		test_crossing(x, size, x->base);
 	emit_pext_mem(e, S1, x->base, TLS(mask_page));
 	if (add)
@@ -133,6 +135,8 @@ static void translate(struct xlate *x, unsigned size, unsigned sum)
 	emit_load(e, S1, (struct host_mem){ .seg = 0x65, .base = H_NONE, .index = S1, .scale = 3 });
 	if (add)
 		emit_lea(e, sum, HMX(sum, S2));
+	if (add && stack && size == 8 && x->fit == DBT_FIT_ALIGNED)
+		x->rsp_aligned = true;
 }
 
 void xl_translate(struct xlate *x, unsigned size)
@@ -141,9 +145,19 @@ void xl_translate(struct xlate *x, unsigned size)
 	translate(x, size, S0);
 }
 
+/* [rsp + disp] whose distance from RSP keeps the alignment that `size` asks for; 8 bytes at a multiple of 8 also show RSP's. */
+static bool follows_rsp(const struct x86_insn *i, unsigned size)
+{
+	return i->base == X86_RSP && i->index == 0xff && i->addrsize == 8 && i->seg != X86_FS &&
+	       i->seg != X86_GS && size <= 8 && (size & (size - 1)) == 0 &&
+	       i->disp % (int64_t)size == 0;
+}
+
 void xl_operand(struct xlate *x, unsigned size)
 {
 	const struct x86_insn *i = &x->i;
+
+	x->stack_aligned = follows_rsp(i, size);
 
 	if (i->addrsize != 8 || i->base == 0xff || i->index != 0xff || i->disp != 0 || i->rip_rel ||
 	    i->seg == X86_FS || i->seg == X86_GS || xl_home(i->base) == H_NONE) {

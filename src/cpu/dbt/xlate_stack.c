@@ -5,6 +5,7 @@
 static void stack_slot(struct xlate *x, int32_t disp)
 {
 	emit_lea(&x->e, S0, HM(H_GUEST_RSP, disp));
+	x->stack_aligned = true;
 	xl_translate(x, 8);
 }
 
