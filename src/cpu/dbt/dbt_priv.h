@@ -401,6 +401,8 @@ void dbt_mmu_close(struct dbt *d);
 bool dbt_mmu_table_fault(struct dbt *d, uint64_t addr);
 /* Fills the entry (and neighbours) for an access at va with the current privilege. true: try the access again. */
 bool dbt_mmu_fill(struct dbt *d, gva_t va, bool write);
+/* Empties a half and gives its memory back: tables fault their chunks in anew. */
+void dbt_mmu_recycle(struct dbt_mmu *m, struct dbt_half *h);
 /* The table for the current CPL, CR4.SMAP and EFLAGS.AC becomes GS base. */
 void dbt_mmu_select(struct dbt *d);
 /* From now on writes to RAM page p fault: it holds code. */
@@ -421,6 +423,8 @@ bool dbt_half_is_ready(const struct dbt_half *h, uint64_t index);
 void dbt_half_set(struct dbt_mmu *m, struct dbt_half *h, uint64_t index, uint8_t *host);
 uint8_t *dbt_half_get(const struct dbt_half *h, uint64_t index);
 void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h);
+/* Gives the memory of every chunk back; only for dbt_mmu_recycle, which first takes it out of every table. */
+void dbt_half_drop(struct dbt_half *h);
 /* Drops the mappings without the global bit. */
 void dbt_half_clear_nonglobal(struct dbt_mmu *m, struct dbt_half *h);
 void dbt_half_clear_page(struct dbt_mmu *m, struct dbt_half *h, gva_t va);

@@ -109,6 +109,19 @@ void dbt_half_set(struct dbt_mmu *m, struct dbt_half *h, uint64_t index, uint8_t
 	h->entry[index - h->first_index] = dbt_entry_value(index, host ? host : m->guard);
 }
 
+void dbt_half_drop(struct dbt_half *h)
+{
+	for (uint32_t i = 0; i < h->nchunk; i++) {
+		uint64_t *first = h->entry + (uint64_t)h->chunk[i] * CHUNK_ENTRIES;
+
+		BUG_ON(madvise(first, DBT_CHUNK_BYTES, MADV_REMOVE));
+		h->chunk_ready[h->chunk[i] / 8] &= (uint8_t) ~(1u << (h->chunk[i] & 7));
+	}
+	h->nchunk = h->nlog = h->nng = 0;
+	h->large = 0;
+	h->nonglobal = false;
+}
+
 void dbt_half_clear(struct dbt_mmu *m, struct dbt_half *h)
 {
 	for (uint32_t i = 0; i < h->nlog; i++)

@@ -255,6 +255,25 @@ void dbt_mmu_select(struct dbt *d)
 	__asm__ volatile("wrgsbase %0" : : "r"(current_table(d)->base));
 }
 
+static void hide_half(struct dbt_mmu *m, struct dbt_table *t, const struct dbt_half *h)
+{
+	if (t->lower == h)
+		BUG_ON(!show_half(m, t->base, h));
+	if (t->upper == h)
+		BUG_ON(!show_half(m, t->base + DBT_HALF_BYTES, h));
+}
+
+void dbt_mmu_recycle(struct dbt_mmu *m, struct dbt_half *h)
+{
+	/* First the views: no table may show memory that has lost its entries. */
+	hide_half(m, &m->sup, h);
+	for (unsigned i = 0; i < DBT_SPACES; i++) {
+		hide_half(m, &m->space[i].user, h);
+		hide_half(m, &m->space[i].sup_ac, h);
+	}
+	dbt_half_drop(h);
+}
+
 static bool table_chunk(struct dbt *d, struct dbt_table *t, uint64_t addr)
 {
 	uint64_t off = addr - (uint64_t)t->base;
@@ -263,7 +282,7 @@ static bool table_chunk(struct dbt *d, struct dbt_table *t, uint64_t addr)
 	if (!t->base || off >= 2 * DBT_HALF_BYTES || !h)
 		return false;
 	if (!dbt_half_is_ready(h, off / 8) && h->nchunk == h->cap_chunk)
-		return false;
+		dbt_mmu_recycle(&d->mmu, h);
 	/* First the entries, then the view: a table must never show memory that is not initialised. */
 	dbt_half_ready(&d->mmu, h, off / 8);
 	return mprotect(t->base + ALIGN_DOWN(off, DBT_CHUNK_BYTES), DBT_CHUNK_BYTES,
@@ -413,7 +432,9 @@ static void fill_small(struct dbt *d, struct dbt_half *h, gva_t va)
 /* A helper's miss comes without a fault on the table itself; generated code faults on its own view later. */
 static bool half_ready(struct dbt *d, struct dbt_half *h, uint64_t index)
 {
-	if (!dbt_half_is_ready(h, index) && h->nchunk < h->cap_chunk)
+	if (!dbt_half_is_ready(h, index) && h->nchunk == h->cap_chunk)
+		dbt_mmu_recycle(&d->mmu, h);
+	if (!dbt_half_is_ready(h, index))
 		dbt_half_ready(&d->mmu, h, index);
 	return dbt_half_is_ready(h, index);
 }

@@ -7,6 +7,8 @@
 #include "base/stats.h"
 #include "cpu/dbt/dbt_priv.h"
 
+#define CHUNKS_KEPT 32 /* 2 MiB of table, 1 GiB of addresses */
+
 static uint64_t space_key(const struct x86_state *s)
 {
 	uint64_t key = s->cr3 & 0x000ffffffffff000ull;
@@ -34,6 +36,9 @@ static struct dbt_space *space_find(struct dbt *d, uint64_t key)
 			victim = s;
 	}
 	space_empty(d, victim);
+	/* Another program's addresses: what the last ones needed would only pile up. */
+	if (victim->half.nchunk > CHUNKS_KEPT)
+		dbt_mmu_recycle(&d->mmu, &victim->half);
 	victim->key = key;
 	return victim;
 }
